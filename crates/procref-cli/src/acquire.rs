@@ -1,149 +1,165 @@
-//! Acquires services, and shows progress on the terminal if that takes a while.
+//! Acquires services side by side, and shows progress on the terminal if that takes a while.
 
-use std::io::{IsTerminal as _, Write as _};
-use std::process;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::future::{Future, pending, poll_fn};
+use std::io::IsTerminal as _;
+use std::pin::pin;
+use std::sync::mpsc;
+use std::task::Poll;
 use std::thread;
-use std::time::{Duration, Instant};
 
-use anstyle::Style;
-use console::Term;
-use procref::{ServiceHandle, SharedService, State, Status};
+use procref::{ServiceHandle, SharedService};
 
-use crate::acquired::Acquired;
 use crate::definition;
-use crate::describe::{self, last_line};
+use crate::describe;
+use crate::environment::{self, Variables};
 use crate::error::Result;
 use crate::globals::Globals;
 use crate::output;
 use crate::prestart::failure;
-use crate::resolve::ResolvedService;
+use crate::resolve::ResolvedServices;
+use crate::running::RunningService;
 use crate::shell::advice;
 use crate::signals::Unsuspended;
-use crate::text::{self, shown};
+use crate::spec::ServiceSpec;
 use crate::watch;
 
-/// The services that this process holds, in the order in which it acquired them.
+mod progress;
+mod side_by_side;
+
+use progress::Progress;
+use side_by_side::SideBySide;
+
+/// The services that this process holds. Each one comes after its dependencies.
 #[derive(Debug)]
-pub(crate) struct AcquiredServices(Vec<Acquired>);
+pub(crate) struct AcquiredServices {
+    running: Vec<RunningService>,
+    handles: Vec<ServiceHandle>,
+    /// The position of the service that the command names, if it names one.
+    only: Option<usize>,
+}
 
 impl AcquiredServices {
-    /// Acquires the dependencies of the service, and then the service.
-    pub(crate) fn new(globals: &Globals, resolved: &ResolvedService) -> Result<Self> {
+    /// Acquires all services. If one of them fails, releases the others.
+    pub(crate) fn new(globals: &Globals, resolved: &ResolvedServices) -> Result<Self> {
+        let acquired = Self::unless(globals, resolved, pending())?;
+        Ok(acquired.expect("a pending future never gives up"))
+    }
+
+    /// Acquires all services. If `given_up` is ready first, releases everything and returns `None`.
+    pub(crate) fn unless(
+        globals: &Globals,
+        resolved: &ResolvedServices,
+        given_up: impl Future<Output = ()>,
+    ) -> Result<Option<Self>> {
         let _unsuspended = Unsuspended::begin();
-        let mut acquired = Self(Vec::new());
-        let mut services = Vec::new();
-        for spec in resolved.all() {
-            let service = spec.build()?;
-            match acquire(globals, &service) {
-                Ok(handle) => {
-                    // The watched client acquires the same services once more, and the note is printed only once.
-                    if !watch::is_watched() {
-                        if let Some(note) = definition::note(spec, &handle) {
-                            output::note(globals, &note);
-                        }
-                    }
-                    acquired.0.push(Acquired::new(spec, &service, handle));
-                    services.push(service);
-                }
-                Err(error) => {
-                    acquired.release()?;
-                    let explain =
-                        |error| advice::explain(spec, failure::about_program(spec, error));
-                    return Err(error.explained(explain));
+        let specs: Vec<&ServiceSpec> = resolved.all().collect();
+        let services = specs.iter().map(|spec| spec.build());
+        let services: Vec<SharedService> = services.collect::<procref::Result<_>>()?;
+        let progress = Progress::new(&services);
+        let needs = |at: usize| resolved.needs(at);
+        let acquired = |at: usize, handle: &ServiceHandle| {
+            progress.remove(at);
+            // The watched client acquires the same services once more, and the note is printed only once.
+            if !watch::is_watched() {
+                if let Some(note) = definition::note(specs[at], handle) {
+                    output::note(globals, &note);
                 }
             }
+        };
+        let mut acquiring = SideBySide::new(&services);
+        let failed = with_progress(globals, &progress, || {
+            let mut given_up = pin!(given_up);
+            pollster::block_on(poll_fn(|context| {
+                if given_up.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(None);
+                }
+                acquiring.poll(context, needs, acquired).map(Some)
+            }))
+        });
+        let handles = acquiring.into_acquired();
+        match failed {
+            None => {
+                release(handles.into_iter().flatten())?;
+                return Ok(None);
+            }
+            Some(Err((at, error))) => {
+                release(handles.into_iter().flatten())?;
+                let spec = specs[at];
+                let explain = |error| advice::explain(spec, failure::about_program(spec, error));
+                return Err(crate::error::Error::from(error).explained(explain));
+            }
+            Some(Ok(())) => {}
         }
+        let handles: Vec<ServiceHandle> = handles.into_iter().flatten().collect();
+        let running = services.iter().zip(&specs).zip(&handles);
+        let running = running.map(|((service, spec), handle)| {
+            let dir = service.runtime_dir();
+            RunningService::new(spec, dir, handle.info(), handle.definition())
+        });
+        let acquired = Self {
+            running: running.collect(),
+            only: resolved.only(),
+            handles,
+        };
         // A service may have exited after it was ready, most likely a dependency while its dependents
         // started.
-        if let Some(exited) = acquired.0.iter().position(Acquired::has_exited) {
+        if let Some(exited) = acquired.handles.iter().position(has_exited) {
             let error = describe::exited_error(&services[exited]);
             acquired.release()?;
             return Err(error);
         }
-        Ok(acquired)
+        Ok(Some(acquired))
     }
 
-    /// Returns the service itself, without its dependencies.
-    pub(crate) fn service(&self) -> &Acquired {
-        self.0.last().expect("the service itself was acquired")
+    /// Returns the service that the command names, or `None` if it names several.
+    pub(crate) fn only(&self) -> Option<(&RunningService, &ServiceHandle)> {
+        let at = self.only?;
+        Some((&self.running[at], &self.handles[at]))
     }
 
-    pub(crate) fn all(&self) -> &[Acquired] {
-        &self.0
+    /// Returns the service of a command that names one.
+    pub(crate) fn service(&self) -> (&RunningService, &ServiceHandle) {
+        self.only().expect("the command names one service")
+    }
+
+    pub(crate) fn running(&self) -> &[RunningService] {
+        &self.running
+    }
+
+    /// Returns the variables for a client of these services.
+    pub(crate) fn variables(&self) -> Variables {
+        environment::of_clients(&self.running, self.only().map(|(service, _)| service))
     }
 
     /// Releases the services in reverse order. Releases all of them, and returns the first error.
     pub(crate) fn release(self) -> Result<()> {
         let _unsuspended = Unsuspended::begin();
-        let mut released = Ok(());
-        for acquired in self.0.into_iter().rev() {
-            released = released.and(acquired.handle.release_blocking());
-        }
-        Ok(released?)
+        release(self.handles.into_iter())
     }
 }
 
-/// The time before progress is shown.
-const PATIENCE: Duration = Duration::from_millis(300);
-const TICK: Duration = Duration::from_millis(100);
+fn release(handles: impl DoubleEndedIterator<Item = ServiceHandle>) -> Result<()> {
+    let mut released = Ok(());
+    for handle in handles.rev() {
+        released = released.and(handle.release_blocking());
+    }
+    Ok(released?)
+}
 
-const SPINNER: [char; 8] = ['⠁', '⠂', '⠄', '⡀', '⢀', '⠠', '⠐', '⠈'];
-const DIM: Style = Style::new().dimmed();
+/// Returns `true` if the service has a process on this machine and that process has exited.
+fn has_exited(handle: &ServiceHandle) -> bool {
+    handle.pid() != 0 && !handle.info().is_alive()
+}
 
-fn acquire(globals: &Globals, service: &SharedService) -> Result<ServiceHandle> {
+fn with_progress<T>(globals: &Globals, progress: &Progress<'_>, acquire: impl FnOnce() -> T) -> T {
     if globals.quiet || globals.verbose > 0 || !std::io::stderr().is_terminal() {
-        return Ok(service.acquire_blocking()?);
+        return acquire();
     }
     thread::scope(|scope| {
         let (done, waiting) = mpsc::channel::<()>();
-        scope.spawn(move || show_progress(service, &waiting));
-        let handle = service.acquire_blocking();
+        scope.spawn(move || progress.show(&waiting));
+        let acquired = acquire();
         drop(done);
-        Ok(handle?)
+        acquired
     })
-}
-
-/// Shows progress until the channel is closed.
-fn show_progress(service: &SharedService, waiting: &Receiver<()>) {
-    let start = Instant::now();
-    let term = Term::stderr();
-    let mut shows = String::new();
-    let mut pause = PATIENCE;
-    let mut frames = SPINNER.iter().cycle();
-    while waiting.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
-        if let Ok(status) = service.status() {
-            let progress = progress(service.name(), &status);
-            let elapsed = text::time(start.elapsed());
-            let line = status.log_path().and_then(last_line).unwrap_or_default();
-            shows = format!("{progress} ({elapsed}) {DIM}{line}{DIM:#}");
-        }
-        let frame = frames.next().unwrap_or(&' ');
-        let (_, width) = term.size();
-        let line = format!("{frame} {shows}");
-        let line = console::truncate_str(&line, usize::from(width).saturating_sub(1), "…");
-        // The start goes on without a terminal, so a failed write is not an error.
-        let _ = term.clear_line();
-        let _ = write!(anstream::stderr(), "{line}{DIM:#}");
-        pause = TICK;
-    }
-    if !shows.is_empty() {
-        let _ = term.clear_line();
-    }
-}
-
-fn progress(name: &str, status: &Status) -> String {
-    let name = shown(name);
-    match status.transition() {
-        Some(pid) if pid == process::id() => format!("starting `{name}`"),
-        Some(pid) => {
-            let suspended = describe::suspended(status.is_transition_suspended());
-            let action = match status.state() {
-                State::Stopping => "is stopping",
-                _ => "is starting",
-            };
-            format!("waiting for `{name}`, which process {pid}{suspended} {action}")
-        }
-        None => format!("waiting for `{name}`"),
-    }
 }

@@ -9,6 +9,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
+use crate::commands::env::EnvFormat;
 use crate::config::{diagnostic, find::FILE_NAME};
 use crate::demo::args as demo;
 use crate::doctor::probe;
@@ -36,14 +37,16 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a program while holding a service
+    /// Run a program while holding services
     Run(RunArgs),
     /// Hold a service until this process gets a stop signal
-    Hold(AcquireArgs),
+    Hold(HoldArgs),
     /// Keep a service running without clients
     Pin(AcquireArgs),
     /// Unpin a service, so that it stops after its last client
     Unpin(NamedArgs),
+    /// Print the variables that a running service gives to its clients
+    Env(EnvArgs),
     /// List the services
     #[command(visible_alias = "list")]
     Ps(PsArgs),
@@ -89,8 +92,9 @@ pub(crate) enum Command {
 
 #[derive(Args, Debug)]
 pub(crate) struct RunArgs {
-    /// Name of the service
-    pub(crate) name: String,
+    /// Names of the services [default: the services of `default` in procref.toml]
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
 
     #[command(flatten)]
     pub(crate) service: ServiceFlags,
@@ -129,6 +133,38 @@ pub(crate) struct AcquireArgs {
     pub(crate) service: ServiceFlags,
     #[command(flatten)]
     pub(crate) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct HoldArgs {
+    /// Release the service at the end of the standard input
+    ///
+    /// The input is read and discarded. If it ends before the service is acquired, nothing is started or held.
+    #[arg(long)]
+    pub(crate) stdin: bool,
+
+    /// Release the service when this process has exited
+    ///
+    /// A process that gets the same pid later does not count. If the process exits before the service is acquired,
+    /// nothing is started or held.
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) for_pid: Option<u32>,
+
+    #[command(flatten)]
+    pub(crate) acquire: AcquireArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct EnvArgs {
+    /// Names of the services [default: the services of `default` in procref.toml]
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    #[command(flatten)]
+    pub(crate) which: Which,
+
+    /// Format of the output
+    #[arg(long, value_enum, default_value = "sh", value_name = "FORMAT")]
+    pub(crate) format: EnvFormat,
 }
 
 #[derive(Args, Debug)]

@@ -5,14 +5,13 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::process::{Command, ExitCode};
 
-use procref::ServiceInfo;
-
 use crate::acquire::AcquiredServices;
-use crate::acquired::{self, Acquired};
+use crate::environment::{METADATA, OWN};
 use crate::error::{Error, Result};
 use crate::output;
 use crate::program;
 use crate::relative_paths;
+use crate::running::RunningService;
 use crate::shell::advice;
 use crate::text::shown;
 use crate::watch;
@@ -28,12 +27,6 @@ use unix as sys;
 use windows as sys;
 
 pub(crate) use placeholders::ClientCommand;
-
-/// Variables that an outer `procref run` may have set. They would be wrong for this client.
-const OWN: [&str; 4] = ["PROCREF_PORT", "PROCREF_PID", "PROCREF_NAME", "PROCREF_DIR"];
-
-/// The prefix of the variables for a service's metadata.
-const METADATA: &str = "PROCREF_META_";
 
 /// Runs the client. If the system can pass references on, the client then holds the services itself.
 pub(crate) fn run(client: &ClientCommand, services: AcquiredServices) -> Result<ExitCode> {
@@ -63,6 +56,7 @@ fn command(client: &ClientCommand, services: &AcquiredServices) -> Command {
     let mut words = client.filled(|word| fill(word, services));
     let mut command = Command::new(program::find(words.next().unwrap_or_default()));
     command.args(words);
+    // An outer `procref run` may have set these variables. They would be wrong for this client.
     let inherited = env::vars_os().map(|(name, _)| name);
     let stale = inherited.filter(|name| name.to_string_lossy().starts_with(METADATA));
     for name in stale.chain(OWN.map(OsString::from)) {
@@ -70,56 +64,31 @@ fn command(client: &ClientCommand, services: &AcquiredServices) -> Command {
     }
     command.env_remove(watch::WATCHED);
     command.envs(relative_paths::absolute_variables());
-    command.envs(acquired::environment(services.all()));
-    command.envs(variables(services.service()));
+    command.envs(services.variables());
     command
-}
-
-/// Returns the client's variables about the service itself.
-fn variables(service: &Acquired) -> Vec<(String, OsString)> {
-    let info = service.handle.info();
-    let mut variables = vec![
-        ("PROCREF_NAME".to_owned(), service.name.clone().into()),
-        ("PROCREF_PID".to_owned(), info.pid().to_string().into()),
-        ("PROCREF_DIR".to_owned(), service.dir.clone().into()),
-    ];
-    if info.port() != 0 {
-        variables.push(("PROCREF_PORT".to_owned(), info.port().to_string().into()));
-    }
-    for (key, value) in info.metadata() {
-        // The system's texts cannot contain a NUL.
-        if !value.contains('\0') {
-            variables.push((
-                format!("{METADATA}{}", acquired::variable_name(key)),
-                value.into(),
-            ));
-        }
-    }
-    variables
 }
 
 /// Fills in each placeholder that is known. All other braces are part of the client's text.
 fn fill(word: &OsStr, services: &AcquiredServices) -> OsString {
-    let service = services.service();
+    let running = services.running();
+    let only = services.only();
     procref::fill_in(word, |place| {
-        if let Some(value) = value(service, service.handle.info(), place) {
+        if let Some(value) = only.and_then(|(service, _)| value(service, place)) {
             return Some(value);
         }
-        let (name, what) = place.rsplit_once('.')?;
-        let other = services.all().iter().find(|other| other.name == name)?;
-        value(other, other.handle.info(), what)
+        let mut others = running.iter();
+        others.find_map(|other| value(other, placeholders::value_of(&other.name, place)?))
     })
 }
 
-fn value(service: &Acquired, info: &ServiceInfo, what: &str) -> Option<OsString> {
+fn value(service: &RunningService, what: &str) -> Option<OsString> {
     match what {
-        "port" => Some(info.port().to_string().into()),
-        "pid" => Some(info.pid().to_string().into()),
+        "pid" => Some(service.info.pid().to_string().into()),
         "name" => Some(service.name.clone().into()),
-        "dir" => Some(service.dir.clone().into()),
+        "port" | "dir" => service.value_of(what),
         _ => {
             let key = what.strip_prefix("meta.")?;
-            info.get_metadata(key).map(OsString::from)
+            service.info.get_metadata(key).map(OsString::from)
         }
     }
 }

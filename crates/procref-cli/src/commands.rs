@@ -10,6 +10,7 @@ use crate::prestart;
 
 mod check;
 mod completions;
+pub(crate) mod env;
 mod gc;
 mod help;
 mod hold;
@@ -31,6 +32,7 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Command::Run(args) => run::run(globals, args),
         Command::Hold(args) => hold::run(globals, args),
         Command::Pin(args) => pin::run(globals, args),
+        Command::Env(args) => env::run(globals, args),
         Command::Unpin(args) => unpin::run(globals, args),
         Command::Ps(args) => ps::run(globals, args),
         Command::Status(args) => status::run(globals, args),

@@ -9,6 +9,8 @@ use std::env;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use toml::Spanned;
+
 use crate::error::{Error, Result};
 use crate::globals::Globals;
 use crate::recipes::RECIPES;
@@ -24,6 +26,7 @@ mod json_schema;
 pub(crate) mod keys;
 mod namespace;
 mod parse;
+mod resolve;
 mod schema;
 mod service;
 pub(crate) mod template;
@@ -31,8 +34,8 @@ pub(crate) mod template;
 pub(crate) use check::{CheckedProgram, CheckedService, check};
 pub(crate) use json_schema::json_schema;
 pub(crate) use namespace::{Namespace, collect};
+pub(crate) use resolve::{FoundService, default_names, find};
 
-use dependency_order::Order;
 use diagnostic::{ConfigError, Diagnostic, SourceText, listed, most_similar, suggestion};
 use find::{FILE_NAME, Trust, VARIABLE};
 use service::{ConfiguredService, ServiceContext};
@@ -44,6 +47,8 @@ struct File {
     /// The file's directory, without links.
     root: PathBuf,
     services: BTreeMap<String, ConfiguredService>,
+    /// The services of a command that names none.
+    default: Option<Vec<String>>,
 }
 
 /// The files that apply to the working directory.
@@ -73,15 +78,6 @@ impl WrittenFile {
 /// Fails if a text is not TOML.
 pub(crate) fn check_syntax(file: &Path, text: &str) -> Result<(), ConfigError> {
     parse::parse(file, text).map(|_| ())
-}
-
-/// Finds a service by its name. Returns its dependencies, in the order in which they are acquired, and the service
-/// itself. Returns `None` if no file describes the service.
-pub(crate) fn find(
-    globals: &Globals,
-    name: &str,
-) -> Result<Option<(Vec<ServiceSpec>, ServiceSpec)>> {
-    Files::read(globals)?.resolve(globals.runtime_dir.as_deref(), name)
 }
 
 /// Returns the names of the services that the files describe, with their file.
@@ -309,60 +305,6 @@ impl Files {
         });
         found.collect()
     }
-
-    /// Returns the direct and indirect dependencies of a service, and the service.
-    fn resolve(
-        &self,
-        runtime_dir: Option<&Path>,
-        name: &str,
-    ) -> Result<Option<(Vec<ServiceSpec>, ServiceSpec)>> {
-        let Some(id) = self.find(name) else {
-            return Ok(None);
-        };
-        let mut resolved: Vec<(ServiceId<'_>, ServiceSpec)> = Vec::new();
-        for id in self.order(id)? {
-            let Some((file, service)) = self.service(id) else {
-                continue;
-            };
-            let mut spec = service.spec.clone();
-            spec.runtime_dir = match service.shared {
-                true => runtime_dir.map(Path::to_owned),
-                false => Some(namespace::open(runtime_dir, &file.root)?),
-            };
-            // Indirect dependencies are included, because the exports of the direct ones may refer to them.
-            let needed = self.order(id)?;
-            let needed = resolved.iter().filter(|(id, _)| needed.contains(id));
-            for (_, needed) in needed {
-                let dir = namespace::common(needed.runtime_dir.as_deref())?;
-                spec.prestart.dependencies.push(needed.as_dependency(dir));
-            }
-            file.check(service, &spec).map_err(ConfigError::from)?;
-            resolved.push((id, spec));
-        }
-        let mut specs: Vec<ServiceSpec> = resolved.into_iter().map(|(_, spec)| spec).collect();
-        let service = specs.pop();
-        Ok(service.map(|service| (specs, service)))
-    }
-
-    /// Returns a service and its dependencies, in the order in which they are acquired.
-    fn order<'a>(&'a self, id: ServiceId<'a>) -> Result<Vec<ServiceId<'a>>, ConfigError> {
-        let cycle = match dependency_order::order(id, |id| self.dependencies(id)) {
-            Order::Acyclic(order) => return Ok(order),
-            Order::Cycle(cycle) => cycle,
-        };
-        let names: Vec<&str> = cycle.iter().map(|(_, name)| *name).collect();
-        let message = format!(
-            "services depend on each other in a cycle: {} (remove one `depends-on`)",
-            names.join(" -> ")
-        );
-        let first = cycle.first().and_then(|first| self.service(*first));
-        Err(match first {
-            Some((file, service)) => file.diagnostic_at(service.position, message).into(),
-            None => ConfigError {
-                diagnostics: Vec::new(),
-            },
-        })
-    }
 }
 
 /// The file that describes a service.
@@ -413,10 +355,25 @@ impl File {
                 services.insert(name, service);
             }
         }
+        for name in parsed.default.iter().flatten() {
+            if !names.contains(&name.get_ref().as_str()) {
+                let suggested = suggestion(name.get_ref(), names.iter().copied());
+                let message = format!(
+                    "unknown service `{}` in `default`{suggested}",
+                    name.get_ref()
+                );
+                diagnostics.push(context.source.diagnostic(Some(name.span()), message));
+            }
+        }
+        let default = parsed.default.map(|names| {
+            let names = names.into_iter().map(Spanned::into_inner);
+            names.collect()
+        });
         let file = Self {
             path,
             root,
             services,
+            default,
         };
         diagnostics.extend(file.check_shared());
         // A setting that Windows does not support is an error only if the service is used.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use procref::ServiceHandle;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use siphasher::sip::SipHasher13;
 
 use crate::spec::ServiceSpec;
@@ -109,12 +110,24 @@ pub(crate) fn exports(spec: &ServiceSpec, instance: &Definition) -> Vec<(String,
     if instance.is_empty() || !is_described {
         return spec.export.clone();
     }
-    let recorded = instance.get(EXPORT);
-    let parsed = recorded.map(|text| serde_json::from_str(text).ok());
-    match parsed {
-        Some(Some(exports)) => exports,
-        Some(None) => spec.export.clone(),
-        None => Vec::new(),
+    recorded(instance, EXPORT).unwrap_or_else(|| spec.export.clone())
+}
+
+/// Returns the variables that the record of an instance describes.
+pub(crate) fn recorded_exports(instance: &Definition) -> Vec<(String, String)> {
+    recorded(instance, EXPORT).unwrap_or_default()
+}
+
+/// Returns the names of the direct and indirect dependencies of an instance, in the order in which they are acquired.
+pub(crate) fn recorded_dependencies(instance: &Definition) -> Vec<String> {
+    recorded(instance, DEPENDS_ON).unwrap_or_default()
+}
+
+/// Returns a list from the record: empty if the instance has none, `None` if the text cannot be parsed.
+fn recorded<T: DeserializeOwned>(instance: &Definition, key: &str) -> Option<Vec<T>> {
+    match instance.get(key) {
+        Some(text) => serde_json::from_str(text).ok(),
+        None => Some(Vec::new()),
     }
 }
 

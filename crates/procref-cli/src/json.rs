@@ -10,9 +10,13 @@ use std::time::{Duration, SystemTime};
 use procref::{Holder, Listed, ServiceInfo, Status};
 use serde::Serialize;
 
-use crate::acquired::Acquired;
+use crate::acquire::AcquiredServices;
 use crate::describe::{exit_signal, pid, port};
+use crate::environment::{self, Variables};
+use crate::error::Result;
 use crate::prestart::command_line;
+use crate::resolve::NamedService;
+use crate::running::RunningService;
 
 /// The status of a service.
 #[derive(Debug, Serialize)]
@@ -27,6 +31,7 @@ pub(crate) struct ServiceJson {
     pid: Option<u32>,
     port: Option<u16>,
     metadata: BTreeMap<String, String>,
+    env: BTreeMap<String, String>,
     fingerprint: Option<String>,
     command: Vec<String>,
     log: Option<PathBuf>,
@@ -60,14 +65,13 @@ struct ExitJson {
 }
 
 impl ServiceJson {
-    pub(crate) fn listed(listed: &Listed, dir: &Path, project: Option<&Path>) -> Self {
-        let place = (dir, project);
-        Self::new(
-            listed.name(),
-            place,
-            listed.kernel_object(),
-            listed.status(),
-        )
+    pub(crate) fn listed(
+        listed: &Listed,
+        place: (&Path, Option<&Path>),
+        variables: Variables,
+    ) -> Self {
+        let object = listed.kernel_object();
+        Self::new(listed.name(), place, object, listed.status(), variables)
     }
 
     pub(crate) fn new(
@@ -75,6 +79,7 @@ impl ServiceJson {
         (dir, project): (&Path, Option<&Path>),
         kernel_object: &str,
         status: &Status,
+        variables: Variables,
     ) -> Self {
         let instance = status.instance();
         Self {
@@ -87,6 +92,7 @@ impl ServiceJson {
             pid: instance.and_then(pid),
             port: instance.and_then(port),
             metadata: instance.map(metadata).unwrap_or_default(),
+            env: environment::to_json(variables),
             fingerprint: status.fingerprint().map(str::to_owned),
             command: command_line::program_of(status.command_line()),
             log: status.log_path().map(Path::to_owned),
@@ -132,24 +138,41 @@ impl ExitJson {
 pub(crate) struct InstanceJson {
     name: String,
     runtime_dir: PathBuf,
+    generation: u32,
     pid: Option<u32>,
     port: Option<u16>,
     metadata: BTreeMap<String, String>,
+    env: BTreeMap<String, String>,
 }
 
 impl InstanceJson {
-    pub(crate) fn new(name: &str, dir: &Path, info: &ServiceInfo) -> Self {
+    fn new(service: &RunningService, generation: u32, variables: Variables) -> Self {
         Self {
-            name: name.to_owned(),
-            runtime_dir: dir.to_owned(),
-            pid: pid(info),
-            port: port(info),
-            metadata: metadata(info),
+            name: service.name.clone(),
+            runtime_dir: service.dir.clone(),
+            generation,
+            pid: pid(&service.info),
+            port: port(&service.info),
+            metadata: metadata(&service.info),
+            env: environment::to_json(variables),
         }
     }
 
-    pub(crate) fn acquired(service: &Acquired) -> Self {
-        Self::new(&service.name, &service.dir, service.handle.info())
+    pub(crate) fn acquired(services: &AcquiredServices) -> Self {
+        let (service, handle) = services.service();
+        Self::new(service, handle.generation(), services.variables())
+    }
+
+    /// Returns the instance of a service that was ready a moment ago.
+    pub(crate) fn awaited(
+        named: &NamedService<'_>,
+        info: &ServiceInfo,
+        variables: Variables,
+    ) -> Result<Self> {
+        let status = named.service.status()?;
+        let dir = named.service.runtime_dir();
+        let service = RunningService::new(&named.spec, dir, info, status.definition());
+        Ok(Self::new(&service, status.generation(), variables))
     }
 }
 

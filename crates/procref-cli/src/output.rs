@@ -57,6 +57,14 @@ pub(crate) fn note(globals: &Globals, text: &str) {
     }
 }
 
+/// Prints a result that need not be Unicode on standard output.
+pub(crate) fn print_bytes(bytes: &[u8]) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes)
+        .and_then(|()| out.flush())
+        .map_err(|source| Error::io("write to the standard output", source))
+}
+
 /// Prints a result on standard output.
 pub(crate) fn print(text: &str) -> Result<()> {
     let mut out = anstream::stdout().lock();

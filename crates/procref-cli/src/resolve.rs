@@ -5,28 +5,100 @@ use std::path::Path;
 use procref::{Listed, Mismatch, Services, SharedService, State, Status};
 
 use crate::args::Which;
-use crate::config;
+use crate::config::find::FILE_NAME;
+use crate::config::{self, FoundService};
+use crate::describe;
+use crate::environment::{self, Variables};
 use crate::error::{Error, Result};
 use crate::globals::Globals;
+use crate::running::RunningService;
 use crate::runtime_dir::services;
 use crate::service_flags::ServiceFlags;
 use crate::spec::ServiceSpec;
 use crate::text::shown;
 
-/// A service with all its dependencies, as `run`, `hold` and `pin` acquire them.
+mod exports;
+
+/// Services with all their dependencies, as `run`, `hold` and `pin` acquire them.
 #[derive(Debug)]
-pub(crate) struct ResolvedService {
-    /// The direct and indirect dependencies, in the order in which they are acquired.
-    pub(crate) dependencies: Vec<ServiceSpec>,
-    pub(crate) service: ServiceSpec,
+pub(crate) struct ResolvedServices {
+    /// Each service comes after its dependencies.
+    services: Vec<FoundService>,
+    /// The positions of the services that the command names.
+    named: Vec<usize>,
 }
 
-impl ResolvedService {
-    /// Resolves a name with the configuration, and applies the options.
-    pub(crate) fn new(globals: &Globals, name: &str, flags: &ServiceFlags) -> Result<Self> {
-        let mut resolved = Self::by_name(globals, name)?;
-        flags.apply_to(&mut resolved.service);
-        if resolved.service.start.is_none() {
+impl ResolvedServices {
+    /// Resolves names with the configuration, and applies the options. Without names, resolves the default services.
+    pub(crate) fn new(globals: &Globals, names: &[String], flags: &ServiceFlags) -> Result<Self> {
+        let mut resolved = Self::by_names(globals, names)?;
+        match (resolved.only(), flags.first_given()) {
+            (Some(only), _) => flags.apply_to(&mut resolved.services[only].spec),
+            (None, Some(option)) => {
+                return Err(Error::Usage(format!(
+                    "--{option} describes one service, and the command names several (write the setting to \
+                     {FILE_NAME})"
+                )));
+            }
+            (None, None) => {}
+        }
+        resolved.check(globals, flags)?;
+        Ok(resolved)
+    }
+
+    fn by_names(globals: &Globals, names: &[String]) -> Result<Self> {
+        let names = match names.is_empty() {
+            true => config::default_names(globals)?,
+            false => names.to_vec(),
+        };
+        let found = config::find(globals, &names)?;
+        let mut resolved = Self {
+            services: found.specs,
+            named: Vec::new(),
+        };
+        for (name, position) in names.iter().zip(found.named) {
+            let known = || resolved.all().position(|spec| spec.name == *name);
+            let position = match position.or_else(known) {
+                Some(position) => position,
+                None => resolved.add_unknown(globals, name),
+            };
+            if !resolved.named.contains(&position) {
+                resolved.named.push(position);
+            }
+        }
+        exports::check(&resolved)?;
+        Ok(resolved)
+    }
+
+    /// Adds a service that no file describes. Returns its position.
+    fn add_unknown(&mut self, globals: &Globals, name: &str) -> usize {
+        let spec = ServiceSpec {
+            runtime_dir: globals.runtime_dir.clone(),
+            ..ServiceSpec::named(name)
+        };
+        let needs = Vec::new();
+        self.services.push(FoundService { spec, needs });
+        self.services.len() - 1
+    }
+
+    /// Selects the instance with this fingerprint.
+    fn select(&mut self, which: &Which) -> Result<()> {
+        let Some(text) = &which.fingerprint else {
+            return Ok(());
+        };
+        let Some(only) = self.only() else {
+            let what = "--fingerprint selects one service, and the command names several";
+            return Err(Error::Usage(what.to_owned()));
+        };
+        let spec = &mut self.services[only].spec;
+        spec.fingerprint = Some(text.clone());
+        spec.mismatch = Some(Mismatch::Separate);
+        Ok(())
+    }
+
+    /// Fails if a named service can neither be started nor joined.
+    fn check(&self, globals: &Globals, flags: &ServiceFlags) -> Result<()> {
+        for spec in self.named().filter(|spec| spec.start.is_none()) {
             if flags.health.is_some() {
                 let what = "`--health` needs `--start`, or a configuration file that describes the service, because \
                             an unhealthy service is restarted";
@@ -34,31 +106,32 @@ impl ResolvedService {
             }
             // A service without a start command can only be joined. Without this check, the client would
             // create a semaphore set that no process removes.
-            require(&NamedService::from_spec(globals, resolved.service.clone())?)?;
+            require(&NamedService::from_spec(globals, spec.clone())?)?;
         }
-        Ok(resolved)
+        Ok(())
     }
 
-    fn by_name(globals: &Globals, name: &str) -> Result<Self> {
-        if let Some((dependencies, service)) = config::find(globals, name)? {
-            return Ok(Self {
-                dependencies,
-                service,
-            });
-        }
-        let service = ServiceSpec {
-            runtime_dir: globals.runtime_dir.clone(),
-            ..ServiceSpec::named(name)
-        };
-        Ok(Self {
-            dependencies: Vec::new(),
-            service,
-        })
+    /// Returns all services. Each one comes after its dependencies.
+    pub(crate) fn all(&self) -> impl DoubleEndedIterator<Item = &ServiceSpec> + ExactSizeIterator {
+        self.services.iter().map(|it| &it.spec)
     }
 
-    /// Returns the dependencies and then the service, in the order in which they are acquired.
-    pub(crate) fn all(&self) -> impl DoubleEndedIterator<Item = &ServiceSpec> {
-        self.dependencies.iter().chain([&self.service])
+    /// Returns the positions in [`all`](Self::all) of the direct and indirect dependencies of a service.
+    pub(crate) fn needs(&self, position: usize) -> &[usize] {
+        &self.services[position].needs
+    }
+
+    /// Returns the services that the command names.
+    pub(crate) fn named(&self) -> impl Iterator<Item = &ServiceSpec> {
+        self.named.iter().map(|&at| &self.services[at].spec)
+    }
+
+    /// Returns the position of the service that the command names, or `None` if it names several.
+    pub(crate) fn only(&self) -> Option<usize> {
+        match self.named[..] {
+            [only] => Some(only),
+            _ => None,
+        }
     }
 }
 
@@ -71,12 +144,10 @@ pub(crate) struct NamedService<'a> {
 
 impl<'a> NamedService<'a> {
     pub(crate) fn new(globals: &'a Globals, name: &str, which: &Which) -> Result<Self> {
-        let mut spec = ResolvedService::by_name(globals, name)?.service;
-        if let Some(text) = &which.fingerprint {
-            spec.fingerprint = Some(text.clone());
-            spec.mismatch = Some(Mismatch::Separate);
-        }
-        Self::from_spec(globals, spec)
+        let mut resolved = ResolvedServices::by_names(globals, &[name.to_owned()])?;
+        resolved.select(which)?;
+        let service = resolved.services.pop().expect("a name was resolved");
+        Self::from_spec(globals, service.spec)
     }
 
     fn from_spec(globals: &'a Globals, spec: ServiceSpec) -> Result<Self> {
@@ -128,6 +199,32 @@ impl<'a> NamedService<'a> {
         }
     }
 
+    /// Returns the service as a client would find it now. Fails if it is not ready.
+    fn ready(&self) -> Result<RunningService> {
+        let status = require(self)?;
+        let dir = self.service.runtime_dir();
+        match (status.state(), status.instance()) {
+            (State::Ready, Some(info)) => Ok(RunningService::new(
+                &self.spec,
+                dir,
+                info,
+                status.definition(),
+            )),
+            (State::Dead, _) => Err(dead(&self.service, &status)),
+            (state, _) => {
+                let name = shown(self.service.name());
+                let quoted = shell_words::quote(&name);
+                Err(Error::NotRunning {
+                    service: name.clone(),
+                    dir: dir.to_owned(),
+                    hint: format!(
+                        "; it is {state} (`procref wait {quoted}` waits until it is ready)"
+                    ),
+                })
+            }
+        }
+    }
+
     /// Returns the error that the service is not running, with the services that the user may have meant.
     pub(crate) fn not_running(&self) -> Error {
         let service = self.service.name();
@@ -157,6 +254,34 @@ impl<'a> NamedService<'a> {
             dir: dir.to_owned(),
             hint,
         }
+    }
+}
+
+/// Returns the variables that a client of these services would get. Fails if one of the services or of their
+/// dependencies is not ready. Without names, returns those of the default services.
+pub(crate) fn running_variables(
+    globals: &Globals,
+    names: &[String],
+    which: &Which,
+) -> Result<Variables> {
+    let mut resolved = ResolvedServices::by_names(globals, names)?;
+    resolved.select(which)?;
+    let running = resolved.all().map(|spec| {
+        let named = NamedService::from_spec(globals, spec.clone())?;
+        named.ready()
+    });
+    let running: Vec<RunningService> = running.collect::<Result<_>>()?;
+    let own = resolved.only().map(|only| &running[only]);
+    Ok(environment::of_clients(&running, own))
+}
+
+/// Returns the error that the service is dead.
+pub(crate) fn dead(service: &SharedService, status: &Status) -> Error {
+    let how = status.exit_status();
+    let how = how.map(|status| format!(": {}", describe::exit(status)));
+    Error::Dead {
+        service: shown(service.name()),
+        how: how.unwrap_or_default(),
     }
 }
 

@@ -127,6 +127,31 @@ impl ServiceFlags {
     }
 }
 
+impl ServiceFlags {
+    /// Returns the name of the first option that is set.
+    pub(crate) fn first_given(&self) -> Option<&'static str> {
+        let given = [
+            ("start", self.start.is_some()),
+            ("port", self.port.is_some()),
+            ("ready", self.ready.is_some()),
+            ("health", self.health.is_some()),
+            ("health-timeout", self.health_timeout.is_some()),
+            ("stop-signal", self.stop_signal.is_some()),
+            ("grace", self.grace.is_some()),
+            ("linger", self.linger.is_some()),
+            ("env", !self.env.is_empty()),
+            ("cwd", self.cwd.is_some()),
+            ("log", self.log.is_some()),
+            ("fingerprint", self.fingerprint.is_some()),
+            ("mismatch", self.mismatch.is_some()),
+            ("start-timeout", self.start_timeout.is_some()),
+            ("wait-timeout", self.wait_timeout.is_some()),
+        ];
+        let mut given = given.into_iter().filter(|(_, is_given)| *is_given);
+        given.next().map(|(option, _)| option)
+    }
+}
+
 /// A program and its arguments, as one value of one option.
 #[derive(Clone, Debug)]
 pub(crate) struct Argv(pub(crate) Vec<OsString>);

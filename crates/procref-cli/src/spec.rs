@@ -16,6 +16,8 @@ pub(crate) struct ServiceSpec {
     pub(crate) name: String,
     /// The runtime directory, or `None` for the default one.
     pub(crate) runtime_dir: Option<PathBuf>,
+    /// The directory of the project that the service belongs to. `None` if it is shared, or in no file.
+    pub(crate) project: Option<PathBuf>,
     /// The program and its arguments. A service without them can only be joined.
     pub(crate) start: Option<Vec<OsString>>,
     /// Variables of the service's environment. If a name is repeated, the last value counts.

@@ -17,7 +17,7 @@ use std::path::Path;
 
 use crate::args::RunArgs;
 use crate::error::{Error, Result};
-use crate::resolve::ResolvedService;
+use crate::resolve::ResolvedServices;
 use crate::text::shown;
 
 /// The longest name in braces that is compared. The library has the same limit.
@@ -50,8 +50,9 @@ struct Word {
 
 impl ClientCommand {
     /// Fails if a word is ambiguous and neither `--fill` nor `--no-fill` is set.
-    pub(crate) fn new(args: &RunArgs, resolved: &ResolvedService) -> Result<Self> {
+    pub(crate) fn new(args: &RunArgs, resolved: &ResolvedServices) -> Result<Self> {
         let services: Vec<&str> = resolved.all().map(|spec| spec.name.as_str()).collect();
+        let named: Vec<&str> = resolved.named().map(|spec| spec.name.as_str()).collect();
         let mut words = Vec::new();
         let mut before = OsStr::new("");
         for text in &args.client {
@@ -62,10 +63,15 @@ impl ClientCommand {
                     WordKind::Address => true,
                     WordKind::Program => false,
                     WordKind::Ambiguous(place) => {
-                        return Err(ambiguous_error(text, &place, &resolved.service.name));
+                        return Err(ambiguous_error(text, &place, named[0]));
                     }
                 },
             };
+            if let (true, Some(place)) =
+                (is_filled && named.len() > 1, unqualified(text, &services))
+            {
+                return Err(unqualified_error(text, place, &named));
+            }
             words.push(Word {
                 text: text.clone(),
                 is_filled,
@@ -137,6 +143,25 @@ fn ambiguous_error(word: &OsStr, place: &str, service: &str) -> Error {
         "`{place}` in the client's argument `{word}` could be a placeholder or program text (write \
          `{{{service}.{what}}}` for the placeholder, use --fill to fill in all arguments, or use --no-fill to fill in \
          none)"
+    ))
+}
+
+/// Returns the first placeholder that does not name its service.
+fn unqualified<'a>(word: &'a OsStr, services: &[&str]) -> Option<&'a str> {
+    pieces(word.as_encoded_bytes(), services).find_map(|piece| match piece {
+        Piece::Place(name, PlaceholderKind::Qualified) if !name.starts_with("meta.") => None,
+        Piece::Place(name, _) => Some(name),
+        Piece::Literal(_) => None,
+    })
+}
+
+fn unqualified_error(word: &OsStr, place: &str, named: &[&str]) -> Error {
+    let places = named.iter().map(|name| format!("`{{{name}.{place}}}`"));
+    let places: Vec<String> = places.map(|place| shown(&place)).collect();
+    Error::Usage(format!(
+        "`{{{place}}}` in the client's argument `{}` does not say which service it stands for (write {})",
+        shown(&word.to_string_lossy()),
+        places.join(" or ")
     ))
 }
 
@@ -320,6 +345,11 @@ fn pieces<'a>(word: &'a [u8], services: &[&str]) -> impl Iterator<Item = Piece<'
     })
 }
 
+/// Returns `what` if the placeholder is `NAME.what` with the name of the service. Both parts may have dots.
+pub(super) fn value_of<'a>(service: &str, place: &'a str) -> Option<&'a str> {
+    place.strip_prefix(service)?.strip_prefix('.')
+}
+
 /// Returns the placeholder at the beginning of a text.
 fn place<'a>(text: &'a [u8], services: &[&str]) -> Option<(&'a str, PlaceholderKind)> {
     let inside = text.strip_prefix(b"{")?;
@@ -332,10 +362,13 @@ fn place<'a>(text: &'a [u8], services: &[&str]) -> Option<(&'a str, PlaceholderK
         "dir" => PlaceholderKind::Dir,
         _ if name.starts_with("meta.") => PlaceholderKind::Qualified,
         _ => {
-            let (service, what) = name.rsplit_once('.')?;
-            let is_known = services.contains(&service);
-            (is_known && ["port", "pid", "name", "dir"].contains(&what))
-                .then_some(PlaceholderKind::Qualified)?
+            let mut values = services
+                .iter()
+                .filter_map(|service| value_of(service, name));
+            let is_known = |what: &str| {
+                ["port", "pid", "name", "dir"].contains(&what) || what.starts_with("meta.")
+            };
+            values.any(is_known).then_some(PlaceholderKind::Qualified)?
         }
     };
     Some((name, kind))

@@ -1,15 +1,17 @@
 use std::process::ExitCode;
+use std::slice;
 
 use crate::acquire::AcquiredServices;
-use crate::args::AcquireArgs;
+use crate::args::HoldArgs;
 use crate::describe;
 use crate::error::Result;
 use crate::globals::Globals;
 use crate::json::InstanceJson;
 use crate::output;
-use crate::resolve::ResolvedService;
+use crate::resolve::ResolvedServices;
 use crate::text::shown;
 
+mod ending;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]
@@ -19,34 +21,48 @@ use unix as sys;
 #[cfg(windows)]
 use windows as sys;
 
-pub(crate) fn run(globals: &Globals, args: &AcquireArgs) -> Result<ExitCode> {
-    let resolved = ResolvedService::new(globals, &args.name, &args.service)?;
-    let acquired = AcquiredServices::new(globals, &resolved)?;
+use ending::Ending;
+
+pub(crate) fn run(globals: &Globals, args: &HoldArgs) -> Result<ExitCode> {
+    let ending = Ending::watch(args)?;
+    let args = &args.acquire;
+    let resolved = ResolvedServices::new(globals, slice::from_ref(&args.name), &args.service)?;
+    let Some(acquired) = AcquiredServices::unless(globals, &resolved, ending.reached())? else {
+        let (end, name) = (ending.reason()?, shown(&args.name));
+        let note = format!("procref: {end} before service `{name}` was acquired");
+        output::note(globals, &note);
+        return Ok(ExitCode::SUCCESS);
+    };
     // A stop signal now requests a release of the service. An earlier stop signal kills this process, and the
     // kernel releases the reference.
     let requests = sys::StopRequests::listen()?;
-    let service = acquired.service();
+    let (service, handle) = acquired.service();
     if args.json.json {
-        output::print_json(&InstanceJson::acquired(service))?;
+        output::print_json(&InstanceJson::acquired(&acquired))?;
     } else {
-        let line = describe::instance(service.handle.info());
+        let line = describe::instance(handle.info());
         output::print(&format!("{}: {line}\n", shown(&service.name)))?;
     }
-    match requests.wait(service.handle.info())? {
-        HoldEnd::StopRequested => {
+    match requests.wait(handle.info(), &ending)? {
+        HoldEnd::StopRequested => acquired.release()?,
+        HoldEnd::EndingReached => {
             acquired.release()?;
-            Ok(ExitCode::SUCCESS)
+            ending.reason()?;
         }
         HoldEnd::ServiceExited => {
-            let error = describe::exited_error(&resolved.service.build()?);
+            let service = resolved.all().last().expect("a resolved service").build()?;
+            let error = describe::exited_error(&service);
             acquired.release()?;
-            Err(error)
+            return Err(error);
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The reason why `hold` ends.
 enum HoldEnd {
     StopRequested,
+    /// The end of the standard input, or of the process of `--for-pid`.
+    EndingReached,
     ServiceExited,
 }

@@ -1,4 +1,5 @@
 use std::process::ExitCode;
+use std::slice;
 
 use crate::acquire::AcquiredServices;
 use crate::args::AcquireArgs;
@@ -7,17 +8,17 @@ use crate::error::Result;
 use crate::globals::Globals;
 use crate::json::InstanceJson;
 use crate::output;
-use crate::resolve::ResolvedService;
+use crate::resolve::ResolvedServices;
 use crate::text::shown;
 
 /// Pins the service, and starts it if it is not running. The pin keeps the service running without a client.
 pub(crate) fn run(globals: &Globals, args: &AcquireArgs) -> Result<ExitCode> {
-    let resolved = ResolvedService::new(globals, &args.name, &args.service)?;
+    let resolved = ResolvedServices::new(globals, slice::from_ref(&args.name), &args.service)?;
     let acquired = AcquiredServices::new(globals, &resolved)?;
-    let service = acquired.service();
-    service.handle.pin()?;
-    let instance = InstanceJson::acquired(service);
-    let line = describe::instance(service.handle.info());
+    let (_, handle) = acquired.service();
+    handle.pin()?;
+    let instance = InstanceJson::acquired(&acquired);
+    let line = describe::instance(handle.info());
     acquired.release()?;
     if args.json.json {
         output::print_json(&instance)?;

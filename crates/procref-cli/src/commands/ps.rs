@@ -10,10 +10,12 @@ use serde::Serialize;
 use crate::args::PsArgs;
 use crate::config;
 use crate::describe;
+use crate::environment::{self, Variables};
 use crate::error::{Error, Result};
 use crate::globals::Globals;
 use crate::json::ServiceJson;
 use crate::output;
+use crate::running::RunningService;
 use crate::runtime_dir::services;
 use crate::table;
 use crate::text::{self, shown};
@@ -93,12 +95,43 @@ struct PsJson {
 }
 
 fn json(found: &[ListedService]) -> PsJson {
-    let services = found
-        .iter()
-        .map(|it| ServiceJson::listed(&it.listed, &it.dir, it.project.as_deref()));
+    let services = found.iter().map(|it| {
+        let place = (it.dir.as_path(), it.project.as_deref());
+        ServiceJson::listed(&it.listed, place, variables(it, found))
+    });
     PsJson {
         services: services.collect(),
     }
+}
+
+/// Returns the variables that a client of the service would get. Returns none if the service or one of its dependencies
+/// is not ready.
+fn variables(service: &ListedService, found: &[ListedService]) -> Variables {
+    let Some(own) = RunningService::listed(&service.listed, &service.dir) else {
+        return Variables::new();
+    };
+    let mut running = Vec::new();
+    for name in &own.depends_on {
+        // A dependency is in the same project, or shared.
+        let is_named = |it: &&ListedService| it.listed.name() == Some(name);
+        let same = found
+            .iter()
+            .filter(is_named)
+            .find(|it| it.dir == service.dir);
+        let shared = || {
+            found
+                .iter()
+                .filter(is_named)
+                .find(|it| it.project.is_none())
+        };
+        let dependency = same.or_else(shared);
+        match dependency.and_then(|it| RunningService::listed(&it.listed, &it.dir)) {
+            Some(dependency) => running.push(dependency),
+            None => return Variables::new(),
+        }
+    }
+    running.push(own);
+    environment::of_clients(&running, running.last())
 }
 
 /// Returns everything that is shown, except the times that increase.

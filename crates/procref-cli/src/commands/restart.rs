@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::globals::Globals;
 use crate::json::InstanceJson;
 use crate::output;
-use crate::resolve::{NamedService, ResolvedService, require};
+use crate::resolve::{NamedService, ResolvedServices, require};
 use crate::service_flags::ServiceFlags;
 use crate::text::shown;
 
@@ -105,14 +105,14 @@ fn start(globals: &Globals, args: &RestartArgs, stopped: &Restarted<'_>) -> Resu
     flags
         .fingerprint
         .clone_from(&stopped.named.spec.fingerprint);
-    let resolved = ResolvedService::new(globals, name, &flags)?;
+    let resolved = ResolvedServices::new(globals, &[name.to_owned()], &flags)?;
     let acquired = AcquiredServices::new(globals, &resolved)?;
-    let service = acquired.service();
+    let (_, handle) = acquired.service();
     if stopped.was_pinned {
-        service.handle.pin()?;
+        handle.pin()?;
     }
-    let instance = InstanceJson::acquired(service);
-    let line = describe::instance(service.handle.info());
+    let instance = InstanceJson::acquired(&acquired);
+    let line = describe::instance(handle.info());
     acquired.release()?;
     if !args.json.json {
         output::note(globals, &format!("restarted `{}`: {line}", shown(name)));

@@ -6,13 +6,13 @@ use crate::client::{self, ClientCommand};
 use crate::error::Result;
 use crate::globals::Globals;
 use crate::output;
-use crate::resolve::ResolvedService;
+use crate::resolve::ResolvedServices;
 use crate::text::shown;
 use crate::watch::{self, Watcher};
 
 mod wait_stopped;
 
-/// Acquires the service and runs the client.
+/// Acquires the services and runs the client.
 pub(crate) fn run(globals: &Globals, args: &RunArgs) -> Result<ExitCode> {
     // With `--watch-client`, the process that becomes the client also runs this function.
     let is_client = args.watch_client && watch::is_watched();
@@ -20,12 +20,16 @@ pub(crate) fn run(globals: &Globals, args: &RunArgs) -> Result<ExitCode> {
         true => Some(Watcher::new()?),
         false => None,
     };
-    let resolved = ResolvedService::new(globals, &args.name, &args.service)?;
+    let resolved = ResolvedServices::new(globals, &args.names, &args.service)?;
     let client = ClientCommand::new(args, &resolved)?;
     if let Some(place) = client.kept_by_shell().filter(|_| !is_client) {
         let place = shown(place);
+        let variable = match resolved.only() {
+            Some(_) => "$PROCREF_PORT",
+            None => "$PROCREF_PORT_NAME",
+        };
         let note = format!(
-            "note: `{place}` in the client's shell program is not filled in (use $PROCREF_PORT and similar variables \
+            "note: `{place}` in the client's shell program is not filled in (use {variable} and similar variables \
              there, use --fill to fill it in, or use --no-fill to hide this note)"
         );
         output::note(globals, &note);

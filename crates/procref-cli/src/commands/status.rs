@@ -1,5 +1,6 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
+use std::slice;
 use std::time::SystemTime;
 
 use procref::{State, Status};
@@ -13,7 +14,7 @@ use crate::globals::Globals;
 use crate::json::ServiceJson;
 use crate::output;
 use crate::prestart::command_line;
-use crate::resolve::{NamedService, require};
+use crate::resolve::{NamedService, require, running_variables};
 use crate::table;
 use crate::text::{self, shown};
 
@@ -26,9 +27,11 @@ pub(crate) fn run(globals: &Globals, args: &NamedArgs) -> Result<ExitCode> {
             Ok(status) => status.clone(),
             Err(_) => named.service.status()?,
         };
-        let place = (named.service.runtime_dir(), None);
+        let place = (named.service.runtime_dir(), named.spec.project.as_deref());
         let object = named.service.kernel_object();
-        let json = ServiceJson::new(Some(&args.name), place, &object, &status);
+        let variables = running_variables(globals, slice::from_ref(&args.name), &args.which);
+        let variables = variables.unwrap_or_default();
+        let json = ServiceJson::new(Some(&args.name), place, &object, &status, variables);
         output::print_json(&json)?;
     } else if let Ok(status) = &required {
         output::print(&describe(&named, status))?;

@@ -1,4 +1,5 @@
 use std::process::ExitCode;
+use std::slice;
 use std::time::Duration;
 
 use procref::State;
@@ -10,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::globals::Globals;
 use crate::json::InstanceJson;
 use crate::output;
-use crate::resolve::NamedService;
+use crate::resolve::{NamedService, dead, running_variables};
 use crate::text::shown;
 
 #[derive(Serialize)]
@@ -47,7 +48,10 @@ pub(crate) fn run(globals: &Globals, args: &WaitArgs) -> Result<ExitCode> {
         return Err(too_late("ready"));
     };
     if args.json.json {
-        output::print_json(&InstanceJson::new(&args.name, service.runtime_dir(), &info))?;
+        // The service may have stopped in the meantime.
+        let variables = running_variables(globals, slice::from_ref(&args.name), &args.which);
+        let variables = variables.unwrap_or_default();
+        output::print_json(&InstanceJson::awaited(&named, &info, variables)?)?;
     } else {
         let line = describe::instance(&info);
         output::note(
@@ -72,10 +76,5 @@ fn check_not_dead(named: &NamedService) -> Result<()> {
     if status.state() != State::Dead || status.transition().is_some() {
         return Ok(());
     }
-    let how = status.exit_status();
-    let how = how.map(|status| format!(": {}", describe::exit(status)));
-    Err(Error::Dead {
-        service: shown(named.service.name()),
-        how: how.unwrap_or_default(),
-    })
+    Err(dead(&named.service, &status))
 }

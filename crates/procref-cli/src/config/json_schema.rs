@@ -62,7 +62,7 @@ fn form(form: &Form) -> Value {
                 { "type": "string", "pattern": "^(auto|\\+?[0-9]+)$" },
             ],
         }),
-        Form::Command => json!({
+        Form::Command | Form::Names => json!({
             "anyOf": [
                 { "type": "string", "minLength": 1 },
                 { "type": "array", "items": text, "minItems": 1 },

@@ -26,6 +26,8 @@ pub(crate) enum Form {
     Port,
     /// A program and its arguments, as a text or as an array of texts.
     Command,
+    /// The name of a service, or an array of names.
+    Names,
     /// A text, or an array of texts.
     Texts,
     /// A table of texts, numbers and truth values.
@@ -39,7 +41,7 @@ const fn key(name: &'static str, form: Form, about: &'static str) -> Key {
 }
 
 /// The keys at the top level of a file.
-pub(crate) static FILE: [Key; 2] = [
+pub(crate) static FILE: [Key; 3] = [
     key(
         "services",
         Form::Services,
@@ -49,6 +51,11 @@ pub(crate) static FILE: [Key; 2] = [
         "shared",
         Form::Boolean,
         "The default of `shared` for all services of this file.",
+    ),
+    key(
+        "default",
+        Form::Names,
+        "The services of `procref run -- COMMAND` and `procref env`, which name none.",
     ),
 ];
 

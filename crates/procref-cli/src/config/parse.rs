@@ -16,6 +16,7 @@ use super::schema::ServiceKeys;
 #[derive(Debug, Default)]
 pub(super) struct ParsedFile {
     pub(super) shared: Option<bool>,
+    pub(super) default: Option<Vec<Spanned<String>>>,
     /// The names of all services, including those with errors.
     pub(super) names: Vec<String>,
     /// The services in the order of their names.
@@ -81,6 +82,7 @@ impl Reader<'_> {
                     Some(shared) => parsed.shared = Some(shared),
                     None => self.diagnostic(value.span(), "`shared` must be true or false"),
                 },
+                "default" => parsed.default = self.names(value),
                 "services" => (parsed.names, parsed.services) = self.services(value),
                 other => {
                     let message = self.unknown_in_file(other, value.get_ref());
@@ -89,6 +91,27 @@ impl Reader<'_> {
             }
         }
         parsed
+    }
+
+    /// Parses a list of names, or one name.
+    fn names(&mut self, value: Spanned<DeValue<'_>>) -> Option<Vec<Spanned<String>>> {
+        let span = value.span();
+        let items = match value.into_inner() {
+            DeValue::Array(items) => items.into_iter().collect(),
+            other => vec![Spanned::new(span.clone(), other)],
+        };
+        let names = items.into_iter().map(|item| {
+            let span = item.span();
+            let text = item.get_ref().as_str()?.to_owned();
+            Some(Spanned::new(span, text))
+        });
+        let names: Option<Vec<_>> = names.collect();
+        let names = names.filter(|names| !names.is_empty());
+        if names.is_none() {
+            let what = "`default` must be a list of names of services, such as [\"db\"]";
+            self.diagnostic(span, what);
+        }
+        names
     }
 
     fn unknown_in_file(&self, key: &str, value: &DeValue<'_>) -> String {

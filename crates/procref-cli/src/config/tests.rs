@@ -125,7 +125,7 @@ fn errors_have_position_and_advice() {
         ),
         (
             "port = 5",
-            "1:1: unknown key `port`; available: `services` and `shared`",
+            "1:1: unknown key `port`; available: `services`, `shared` and `default`",
         ),
         ("shared = 1", "1:10: `shared` must be true or false"),
         (

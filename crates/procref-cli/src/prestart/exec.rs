@@ -5,15 +5,16 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use procref::Mismatch;
+use procref::{Mismatch, ServiceHandle};
 
 use super::args::PrestartArgs;
 use super::dependency::Dependency;
 use super::task::PrestartTask;
 use super::{data, log, sys};
-use crate::acquired::{Acquired, environment, value_of_dependency};
+use crate::environment;
 use crate::error::{Error, Result};
 use crate::program;
+use crate::running::{RunningService, value_of_dependency};
 use crate::spec::ServiceSpec;
 use crate::text::shown;
 
@@ -27,19 +28,21 @@ fn execute(args: &PrestartArgs) -> Result<ExitCode> {
         .map_err(|error| Error::Usage(format!("invalid `--task`: {error}")))?;
     // The work takes time. Without the reservation, another process could take the port in that time.
     let _reserved = args.port.map(sys::reserve);
-    let mut joined = Vec::new();
+    let (mut running, mut joined) = (Vec::new(), Vec::new());
     for dependency in &task.dependencies {
-        joined.push(join(dependency, &task.service)?);
+        let (service, handle) = join(dependency, &task.service)?;
+        running.push(service);
+        joined.push(handle);
     }
     let filled = |template: &OsStr| {
         procref::fill_in(template, |place| match place {
             // A template of a service without a port has no such placeholder, but it may have an escaped one.
             "port" => Some(args.port.unwrap_or(0).to_string().into()),
             "dir" => Some(args.dir.clone().into()),
-            _ => value_of_dependency(place, &task.depends_on, &joined),
+            _ => value_of_dependency(place, &task.depends_on, &running),
         })
     };
-    let mut variables = environment(&joined);
+    let mut variables = environment::of_dependents(&running);
     variables.retain(|(name, _)| !task.own.contains(name));
     for name in &task.templates {
         if let Some(value) = env::var_os(name) {
@@ -82,7 +85,7 @@ fn execute(args: &PrestartArgs) -> Result<ExitCode> {
 }
 
 /// Takes a reference to a dependency, which must be running.
-fn join(dependency: &Dependency, dependent: &str) -> Result<Acquired> {
+fn join(dependency: &Dependency, dependent: &str) -> Result<(RunningService, ServiceHandle)> {
     let mut spec = ServiceSpec::named(&dependency.name);
     spec.export.clone_from(&dependency.export);
     spec.prestart.depends_on.clone_from(&dependency.depends_on);
@@ -91,7 +94,11 @@ fn join(dependency: &Dependency, dependent: &str) -> Result<Acquired> {
     spec.mismatch = dependency.fingerprint.as_ref().map(|_| Mismatch::Separate);
     let service = spec.build()?;
     match pollster::block_on(service.try_join())? {
-        Some(handle) => Ok(Acquired::new(&spec, &service, handle)),
+        Some(handle) => {
+            let (dir, info) = (service.runtime_dir(), handle.info());
+            let running = RunningService::new(&spec, dir, info, handle.definition());
+            Ok((running, handle))
+        }
         None => {
             let (dependent, name) = (shown(dependent), shown(&dependency.name));
             Err(Error::Failed(format!(

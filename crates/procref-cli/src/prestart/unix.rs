@@ -10,11 +10,10 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
 use nix::unistd::User;
-use procref::{Ready, ServiceCommand};
+use procref::{Ready, ServiceCommand, ServiceHandle};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::args::SUBCOMMAND;
-use crate::acquired::Acquired;
 use crate::error::{Error, Result};
 use crate::text::shown;
 
@@ -104,10 +103,13 @@ fn is_executed(pid: u32) -> bool {
 }
 
 /// Executes the program. Returns only if that fails.
-pub(super) fn become_program(program: &mut Command, joined: Vec<Acquired>) -> io::Result<ExitCode> {
-    for dependency in joined {
+pub(super) fn become_program(
+    program: &mut Command,
+    joined: Vec<ServiceHandle>,
+) -> io::Result<ExitCode> {
+    for handle in joined {
         // The program keeps the reference until it exits.
-        std::mem::forget(dependency.handle);
+        std::mem::forget(handle);
     }
     Err(program.exec())
 }

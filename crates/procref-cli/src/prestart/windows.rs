@@ -11,9 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use procref::process::{Process, StopEvent};
-use procref::{Ready, ServiceCommand};
+use procref::{Ready, ServiceCommand, ServiceHandle};
 
-use crate::acquired::Acquired;
 use crate::error::{Error, Result};
 use crate::exit::FAILED;
 use crate::output;
@@ -55,7 +54,10 @@ pub(crate) fn ready_after_exec(command: ServiceCommand) -> ServiceCommand {
 }
 
 /// Runs the program, and exits with its exit code. Returns only if the program cannot be started.
-pub(super) fn become_program(program: &mut Command, joined: Vec<Acquired>) -> io::Result<ExitCode> {
+pub(super) fn become_program(
+    program: &mut Command,
+    joined: Vec<ServiceHandle>,
+) -> io::Result<ExitCode> {
     // The event is created only now. A process with this event gets stop requests, and the work before the program
     // would ignore them.
     let stop_event = StopEvent::create().map_err(io::Error::other)?;

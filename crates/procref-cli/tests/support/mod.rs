@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part of it")]
 
+pub mod exports;
 pub mod sandbox;
 pub mod workspace;
 

@@ -1,5 +1,6 @@
 //! Projects with a configuration, and the home and the runtime directory around them.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
@@ -63,9 +64,15 @@ impl Workspace {
 
     /// Returns a `procref` command whose environment names no directory outside the workspace.
     pub fn procref(&self, dir: &Path) -> Command {
-        let mut command = Command::new(PROCREF);
+        let mut command = self.command(PROCREF);
+        command.current_dir(dir);
         command
-            .current_dir(dir)
+    }
+
+    /// Returns a command whose environment names no directory outside the workspace.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command
             .env_remove("PROCREF_RUNTIME_DIR")
             .env_remove("PROCREF_CONFIG")
             .env_remove("XDG_CONFIG_HOME")

@@ -1,16 +1,19 @@
-//! Waits for a signal and for the service's pidfd.
+//! Waits for a signal, for the service's pidfd, and for the standard input.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use procref::ServiceInfo;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::low_level::pipe;
 
 use super::HoldEnd;
+use super::ending::Ending;
 use crate::error::{Error, Result};
 use crate::signals;
 
@@ -32,12 +35,18 @@ impl StopRequests {
         Ok(Self(signalled))
     }
 
-    /// Waits for a stop signal or for the exit of the service, and returns the first of them.
-    pub(super) fn wait(&self, service: &ServiceInfo) -> Result<HoldEnd> {
+    /// Waits for a stop signal, for the exit of the service, or for `ending`, and returns the first of them.
+    pub(super) fn wait(&self, service: &ServiceInfo, ending: &Ending) -> Result<HoldEnd> {
         let failed = |error: Errno| Error::io("wait for the service to exit", error.into());
         let process = open(service).map_err(failed)?;
+        // A pipe without a writer is readable.
+        let (ended, open) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
+        ending.notify(move || drop(open));
         loop {
-            let mut watched = vec![PollFd::new(&self.0, PollFlags::IN)];
+            let mut watched = vec![
+                PollFd::new(&self.0, PollFlags::IN),
+                PollFd::new(&ended, PollFlags::IN),
+            ];
             watched.extend(process.iter().map(|it| PollFd::new(it, PollFlags::IN)));
             match poll(&mut watched, None) {
                 Err(Errno::INTR) => continue,
@@ -46,9 +55,27 @@ impl StopRequests {
             if !watched[0].revents().is_empty() {
                 return Ok(HoldEnd::StopRequested);
             }
-            if watched.get(1).is_some_and(|it| !it.revents().is_empty()) {
+            if !watched[1].revents().is_empty() {
+                return Ok(HoldEnd::EndingReached);
+            }
+            if watched.get(2).is_some_and(|it| !it.revents().is_empty()) {
                 return Ok(HoldEnd::ServiceExited);
             }
+        }
+    }
+}
+
+/// Waits for the end of the standard input, and discards the input.
+pub(super) fn wait_end_of_input() -> io::Result<()> {
+    let input = io::stdin();
+    let mut discarded = [0; 4096];
+    loop {
+        // The caller may have made the input nonblocking.
+        let mut readable = [PollFd::new(&input, PollFlags::IN)];
+        match poll(&mut readable, None).and_then(|_| rustix::io::read(&input, &mut discarded)) {
+            Ok(0) => return Ok(()),
+            Ok(_) | Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Waits for the console, for the event that stops Windows programs, and for the service's process: one thread each.
+//! Waits for the console, for the event that stops Windows programs, for the service's process and for the standard
+//! input: one thread each.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -9,6 +10,7 @@ use procref::ServiceInfo;
 use procref::process::{Process, StopEvent};
 
 use super::HoldEnd;
+use super::ending::Ending;
 use crate::error::{Error, Result};
 
 /// A channel that receives the first reason to end.
@@ -35,8 +37,10 @@ impl StopRequests {
         Ok(requests)
     }
 
-    /// Waits for a stop request or for the exit of the service, and returns the first of them.
-    pub(super) fn wait(&self, service: &ServiceInfo) -> Result<HoldEnd> {
+    /// Waits for a stop request, for the exit of the service, or for `ending`, and returns the first of them.
+    pub(super) fn wait(&self, service: &ServiceInfo, ending: &Ending) -> Result<HoldEnd> {
+        let sender = self.sender.clone();
+        ending.notify(move || drop(sender.send(Ok(HoldEnd::EndingReached))));
         if service.pid() != 0 {
             let process = Process::open(service.pid());
             // Windows may have given the pid to another process. `is_alive` is false then, because the service exited.
@@ -65,4 +69,9 @@ impl StopRequests {
             .map_err(|error| Error::io("wait for the service to exit", error))?;
         Ok(())
     }
+}
+
+/// Waits for the end of the standard input, and discards the input.
+pub(super) fn wait_end_of_input() -> io::Result<()> {
+    io::copy(&mut io::stdin().lock(), &mut io::sink()).map(drop)
 }

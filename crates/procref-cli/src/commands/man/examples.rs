@@ -31,6 +31,10 @@ const EXAMPLES: &[(&str, &[Example])] = &[
                 "procref run postgres -- pytest",
             ),
             (
+                "Run them with two services, which start side by side:",
+                "procref run postgres redis -- pytest",
+            ),
+            (
                 "Keep the service for a minute after its last client:",
                 "procref run redis --linger 1m -- redis-cli -p {port} ping",
             ),
@@ -38,10 +42,16 @@ const EXAMPLES: &[(&str, &[Example])] = &[
     ),
     (
         "hold",
-        &[(
-            "Keep a service in this terminal until Ctrl-C:",
-            "procref hold redis",
-        )],
+        &[
+            (
+                "Keep a service in this terminal until Ctrl-C:",
+                "procref hold redis",
+            ),
+            (
+                "Keep a service until the process 4711 exits:",
+                "procref hold redis --for-pid 4711",
+            ),
+        ],
     ),
     (
         "pin",
@@ -56,6 +66,19 @@ const EXAMPLES: &[(&str, &[Example])] = &[
             "Let the service stop after its last client:",
             "procref unpin redis",
         )],
+    ),
+    (
+        "env",
+        &[
+            (
+                "Set the variables of a running service in this shell:",
+                "eval \"$(procref env redis)\"",
+            ),
+            (
+                "Write them to a file:",
+                "procref env redis --format dotenv >.env",
+            ),
+        ],
     ),
     (
         "ps",
@@ -177,6 +200,7 @@ mod tests {
             for (_, code) in examples {
                 for line in code.lines() {
                     let line = line.trim_start_matches("source <(").trim_end_matches(')');
+                    let line = line.trim_start_matches("eval \"$(").trim_end_matches(")\"");
                     let end = line.find(" >").or_else(|| line.find(" | "));
                     let (line, _) = line.split_at(end.unwrap_or(line.len()));
                     let words = shell_words::split(line).expect("words");

@@ -94,7 +94,7 @@ fn placeholder(form: &Form) -> &'static str {
         Form::Time => "TIME",
         Form::Port => "PORT",
         Form::Command => "COMMAND",
-        Form::Texts => "ARRAY",
+        Form::Names | Form::Texts => "ARRAY",
         Form::Variables | Form::Services => "TABLE",
     }
 }

@@ -7,7 +7,7 @@ use procref::{Error as ServiceError, SharedService, State};
 use crate::error::{Error, Result};
 use crate::globals::Globals;
 use crate::output;
-use crate::resolve::ResolvedService;
+use crate::resolve::ResolvedServices;
 use crate::spec::ServiceSpec;
 use crate::text::shown;
 use crate::watch;
@@ -16,11 +16,11 @@ use crate::watch;
 /// exit.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// Waits until the service and its dependencies have stopped, if no client holds them.
+/// Waits until the services and their dependencies have stopped, if no client holds them.
 ///
 /// Errors are printed and do not change the exit code, which is the client's.
-pub(super) fn wait(globals: &Globals, resolved: &ResolvedService) {
-    // The service comes first, because it holds its dependencies until it has stopped.
+pub(super) fn wait(globals: &Globals, resolved: &ResolvedServices) {
+    // A dependent comes first, because it holds its dependencies until it has stopped.
     for spec in resolved.all().rev() {
         if let Err(error) = wait_for(globals, spec) {
             output::error(&error);

@@ -1,0 +1,73 @@
+//! A running service, as the programs that use it see it.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use procref::{Listed, ServiceInfo, State};
+
+use crate::config::template::AtStart;
+use crate::definition::{self, Definition};
+use crate::spec::ServiceSpec;
+
+/// A running service: its instance, and the templates of the variables that it exports.
+#[derive(Clone, Debug)]
+pub(crate) struct RunningService {
+    pub(crate) name: String,
+    pub(crate) dir: PathBuf,
+    pub(crate) export: Vec<(String, String)>,
+    /// The names of the services whose placeholders may appear in `export`.
+    pub(crate) depends_on: Vec<String>,
+    pub(crate) info: ServiceInfo,
+}
+
+impl RunningService {
+    /// Returns a service that a client describes. `recorded` are the settings with which the instance was started.
+    pub(crate) fn new(
+        spec: &ServiceSpec,
+        dir: &Path,
+        info: &ServiceInfo,
+        recorded: &Definition,
+    ) -> Self {
+        Self {
+            name: spec.name.clone(),
+            dir: dir.to_owned(),
+            export: definition::exports(spec, recorded),
+            depends_on: spec.prestart.depends_on.clone(),
+            info: info.clone(),
+        }
+    }
+
+    /// Returns a service as its record describes it. Returns `None` if it is not ready, or if its name is unknown.
+    pub(crate) fn listed(listed: &Listed, dir: &Path) -> Option<Self> {
+        let status = listed.status();
+        if status.state() != State::Ready {
+            return None;
+        }
+        Some(Self {
+            name: listed.name()?.to_owned(),
+            dir: dir.to_owned(),
+            export: definition::recorded_exports(status.definition()),
+            depends_on: definition::recorded_dependencies(status.definition()),
+            info: status.instance()?.clone(),
+        })
+    }
+
+    /// Returns the value of `port` or `dir`.
+    pub(crate) fn value_of(&self, what: &str) -> Option<OsString> {
+        match what {
+            "port" => Some(self.info.port().to_string().into()),
+            "dir" => Some(self.dir.clone().into()),
+            _ => None,
+        }
+    }
+}
+
+/// Returns the value of `{NAME.port}` or `{NAME.dir}`, if `NAME` is in `depends_on`.
+pub(crate) fn value_of_dependency(
+    place: &str,
+    depends_on: &[String],
+    services: &[RunningService],
+) -> Option<OsString> {
+    let (name, what) = AtStart(depends_on).dependency(place)?;
+    services.iter().find(|it| it.name == name)?.value_of(what)
+}
