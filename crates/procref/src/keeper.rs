@@ -12,13 +12,14 @@
 //!   client has waited for the exit of a process and then asks, the answer does not count that process.
 //! - A client is the process that connected, by pid and start time. Nothing in a message is believed about that.
 //! - The keeper answers a change only after the change is in the state file.
+//! - One thread serves the clients. Each supervisor is a thread of its own, which performs its arrays on the same ledger.
 //! - A keeper that fails exits without touching its files. The next step of any client starts a successor.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
@@ -26,17 +27,18 @@ use rustix::io::Errno;
 use crate::kernel::counted::ledger::{Ledger, Session};
 use crate::kernel::counted::mapped::Mapped;
 use crate::kernel::counted::state::{State, Unusable};
-use crate::kernel::counted::sys::{self, FileId};
-use crate::kernel::counted::wire::{
-    Answer, Call, REQUEST_LENGTH, Reply, Request, Unreadable, VERSION, encode_hello, encode_values,
-    may_sleep,
-};
+use crate::kernel::counted::sys;
+use crate::kernel::counted::wire::{REQUEST_LENGTH, Request};
 use crate::kernel::semset::Op;
-use crate::kernel::table::{Outcome, UndoOwner, sleeps_for};
+use crate::kernel::table::UndoOwner;
 use crate::process::Identity;
+use shared::{Files, Notice, Shared, now};
 use watches::Watches;
 
+mod answer;
 mod entry;
+mod life;
+mod shared;
 mod start;
 mod watches;
 
@@ -48,15 +50,8 @@ const REMOVED_LIMIT: Duration = Duration::from_secs(5);
 // The tokens of the event queue. Connections have higher numbers.
 const LISTENER: u64 = 0;
 const DEATHS: u64 = 1;
-const FIRST_CONNECTION: u64 = 2;
-
-/// The files of a keeper.
-struct Files {
-    state: PathBuf,
-    /// The state file that this keeper has locked.
-    id: FileId,
-    socket: PathBuf,
-}
+const NOTICES: u64 = 2;
+const FIRST_CONNECTION: u64 = 3;
 
 /// The connection of a client.
 struct Connection {
@@ -80,8 +75,7 @@ struct Sleeper {
 /// The state of a keeper.
 struct Keeper {
     own: Identity,
-    files: Files,
-    ledger: Ledger<Mapped>,
+    shared: Arc<Shared>,
     events: OwnedFd,
     /// `None` after the object was removed.
     listener: Option<OwnedFd>,
@@ -92,6 +86,10 @@ struct Keeper {
     spare: Option<OwnedFd>,
     /// In the order in which they began to sleep.
     sleepers: Vec<Sleeper>,
+    /// The role of the next supervisor. Clients have role 0.
+    next_role: u16,
+    /// Number of supervisors that have not ended.
+    lives: usize,
     /// The time at which this process exits if nothing happens.
     ends_at: Option<Instant>,
 }
@@ -121,10 +119,12 @@ impl Keeper {
             epoll::EventData::new_u64(DEATHS),
             flags,
         )?;
+        let shared = Arc::new(Shared::new(own, files, ledger)?);
+        let data = epoll::EventData::new_u64(NOTICES);
+        epoll::add(&events, shared.notices_fd(), data, flags)?;
         let mut keeper = Self {
             own,
-            files,
-            ledger,
+            shared,
             events,
             listener: Some(listener),
             watches,
@@ -132,21 +132,25 @@ impl Keeper {
             next_connection: FIRST_CONNECTION,
             spare: sys::spare().ok(),
             sleepers: Vec::new(),
+            next_role: 1,
+            lives: 0,
             ends_at: None,
         };
-        for process in keeper.ledger.processes() {
+        let processes = keeper.shared.ledger().processes();
+        for process in processes {
             if !keeper.watches.watch(process) {
-                keeper.ledger.end(process, now());
+                keeper.shared.ledger().end(process, now());
             }
         }
         Ok(keeper)
     }
 
+    /// Writes the identity and the socket of this keeper to the state file, so that clients connect.
     fn name_in_file(&mut self) {
         use std::os::unix::ffi::OsStrExt as _;
 
-        let socket = self.files.socket.as_os_str().as_bytes();
-        self.ledger.name_keeper(self.own, socket);
+        let socket = self.shared.files.socket.as_os_str().as_bytes();
+        self.shared.ledger().name_keeper(self.own, socket);
     }
 
     /// Serves until no client can need this process.
@@ -171,6 +175,7 @@ impl Keeper {
                 match event.data.u64() {
                     LISTENER => self.accept_all(),
                     DEATHS => {}
+                    NOTICES => self.take_notices(),
                     connection => self.read(connection),
                 }
             }
@@ -190,12 +195,16 @@ impl Keeper {
 
     /// Returns `true` if this process must exit. Unlinks the files of a blank object.
     fn is_over(&mut self) -> bool {
-        let is_removed = self.ledger.is_removed();
-        let limit = match (is_removed, self.connections.is_empty()) {
+        let (is_removed, is_blank) = {
+            let ledger = self.shared.ledger();
+            (ledger.is_removed(), ledger.is_blank())
+        };
+        let is_alone = self.connections.is_empty() && self.lives == 0;
+        let limit = match (is_removed, is_alone) {
             (true, true) => return true,
-            (true, false) => REMOVED_LIMIT,
-            (false, true) if self.ledger.is_blank() => BLANK_LIMIT,
-            (false, _) => {
+            (true, false) if self.lives == 0 => REMOVED_LIMIT,
+            (false, true) if is_blank => BLANK_LIMIT,
+            _ => {
                 self.ends_at = None;
                 return false;
             }
@@ -206,17 +215,30 @@ impl Keeper {
         }
         if !is_removed {
             // A client that connects now is reset when this process exits, and finds no file or another one.
-            self.unlink_files();
+            self.shared.files.unlink();
         }
         true
     }
 
-    /// Unlinks the state file and the socket. This process has the lock, so no other keeper has files at these paths.
-    fn unlink_files(&mut self) {
-        let _ = std::fs::remove_file(&self.files.socket);
-        if sys::leads_to(&self.files.state, self.files.id) {
-            let _ = std::fs::remove_file(&self.files.state);
+    /// Handles what the supervisors have done.
+    fn take_notices(&mut self) {
+        for notice in self.shared.take_notices() {
+            match notice {
+                Notice::Changed => self.after_change(),
+                Notice::Supervised { connection, reply } => {
+                    self.send(connection, 0, reply, self.own.pid, &[]);
+                }
+                Notice::Ended => self.lives -= 1,
+            }
         }
+    }
+
+    /// Wakes the clients that sleep, and takes no further clients if the object was removed.
+    fn after_change(&mut self) {
+        if self.shared.ledger().is_removed() {
+            self.listener = None;
+        }
+        self.wake_sleepers();
     }
 
     fn end_dead_clients(&mut self) {
@@ -225,7 +247,7 @@ impl Keeper {
             return;
         }
         for process in dead {
-            self.ledger.end(process, now());
+            self.shared.ledger().end(process, now());
             // A forked child may keep the connection open.
             let theirs: Vec<u64> = self
                 .connections
@@ -235,6 +257,7 @@ impl Keeper {
                 .collect();
             theirs.into_iter().for_each(|number| self.close(number));
         }
+        self.shared.wake_supervisors();
         self.wake_sleepers();
     }
 
@@ -297,138 +320,6 @@ impl Keeper {
         }
     }
 
-    fn answer(&mut self, number: u64, request: Result<Request, Unreadable>) {
-        let request = match request {
-            Ok(request) => request,
-            Err(Unreadable::OtherVersion) => {
-                self.send(number, 0, Reply::OtherVersion, VERSION, &[]);
-                return self.close(number);
-            }
-            Err(Unreadable::Malformed) => return self.close(number),
-        };
-        // The death of the client, which was handled before this request, may have closed the connection.
-        let Some(connection) = self.connections.get(&number) else {
-            return;
-        };
-        let (seq, nonce) = (request.seq, request.nonce);
-        if let Call::Hello { start } = request.call {
-            let process = Identity {
-                pid: connection.pid,
-                start,
-            };
-            return self.introduce(number, process, nonce);
-        }
-        let Some(session) = connection.session else {
-            return self.send(number, seq, Reply::HelloFirst, 0, &[]);
-        };
-        if session.nonce != nonce || self.sleepers.iter().any(|it| it.connection == number) {
-            return self.close(number);
-        }
-        if self.ledger.is_removed() {
-            return self.send(number, seq, Reply::Gone, 0, &[]);
-        }
-        match request.call {
-            Call::Hello { .. } => {}
-            Call::Operate(ops) => self.operate(number, session, seq, &ops),
-            Call::Wait(ops) if may_sleep(&ops) => {
-                self.sleepers.push(Sleeper {
-                    connection: number,
-                    owner: session.owner,
-                    ops,
-                });
-                self.wake_sleepers();
-            }
-            Call::Wait(_) => self.close(number),
-            Call::Values => {
-                let values = encode_values(self.ledger.values());
-                self.send(number, seq, Reply::Done, 0, &values);
-            }
-            Call::Inspect { slot } => {
-                let values = self.ledger.values();
-                let waits = |it: &&Sleeper| sleeps_for(&it.ops, values, slot);
-                let sleepers = self.sleepers.iter().filter(waits).count() as u32;
-                let last = self.ledger.last_pids().encode();
-                self.send(number, seq, Reply::Done, sleepers, &last);
-            }
-            Call::Remove => {
-                self.ledger.remove(now());
-                self.unlink_files();
-                self.listener = None;
-                self.send(number, seq, Reply::Done, 0, &[]);
-                self.wake_sleepers();
-            }
-        }
-    }
-
-    /// Identifies a client, and watches its process.
-    ///
-    /// The client states its start time, because its process may have died after it connected, and another process may
-    /// have its pid.
-    fn introduce(&mut self, number: u64, process: Identity, nonce: u64) {
-        if !self.watches.watch(process) {
-            return self.send(number, 0, Reply::Unidentified, 0, &[]);
-        }
-        if let Some(connection) = self.connections.get_mut(&number) {
-            let owner = UndoOwner {
-                pid: process.pid,
-                start: process.start,
-                role: 0,
-            };
-            connection.session = Some(Session { owner, nonce });
-        }
-        let payload = encode_hello(self.own.start);
-        self.send(number, 0, Reply::Done, self.own.pid, &payload);
-    }
-
-    fn operate(&mut self, number: u64, session: Session, seq: u64, ops: &[Op]) {
-        let Ok(outcome) = self.ledger.operate(session, seq, ops, now()) else {
-            return self.close(number);
-        };
-        let reply = match outcome {
-            Outcome::Done => Reply::Done,
-            Outcome::NotNow | Outcome::Sleeps => Reply::NotNow,
-            Outcome::Gone => Reply::Gone,
-            Outcome::OutOfRange => Reply::OutOfRange,
-        };
-        self.send(number, seq, reply, 0, &[]);
-        if outcome == Outcome::Done {
-            self.wake_sleepers();
-        }
-    }
-
-    /// Answers the sleepers whose arrays can be performed. The arrays of clients change nothing, so one pass suffices.
-    fn wake_sleepers(&mut self) {
-        let ledger = &self.ledger;
-        let mut woken = Vec::new();
-        self.sleepers.retain(|sleeper| {
-            let reply = match ledger.try_out(sleeper.owner, &sleeper.ops) {
-                Outcome::Sleeps => return true,
-                Outcome::Done => Reply::Done,
-                Outcome::Gone => Reply::Gone,
-                Outcome::NotNow => Reply::NotNow,
-                Outcome::OutOfRange => Reply::OutOfRange,
-            };
-            woken.push((sleeper.connection, reply));
-            false
-        });
-        for (number, reply) in woken {
-            self.send(number, 0, reply, 0, &[]);
-        }
-    }
-
-    /// Sends an answer. A client has at most one request without an answer, so its socket has room for the answer. A
-    /// client that does not read its answers loses the connection.
-    fn send(&mut self, number: u64, seq: u64, reply: Reply, arg: u32, payload: &[u8]) {
-        let Some(connection) = self.connections.get(&number) else {
-            return;
-        };
-        let mut bytes = Answer { seq, reply, arg }.encode().to_vec();
-        bytes.extend(payload);
-        if sys::send_now(&connection.socket, &bytes).is_err() {
-            self.close(number);
-        }
-    }
-
     fn close(&mut self, number: u64) {
         self.sleepers.retain(|it| it.connection != number);
         let Some(connection) = self.connections.remove(&number) else {
@@ -442,14 +333,8 @@ impl Keeper {
             start: owner.start,
         };
         let mut others = self.connections.values().filter_map(|it| it.session);
-        if !others.any(|it| it.owner == owner) && !self.ledger.has_entries(process) {
+        if !others.any(|it| it.owner == owner) && !self.shared.ledger().has_entries(process) {
             self.watches.forget(process);
         }
     }
-}
-
-/// Returns the time in seconds since the Unix epoch.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
 }

@@ -90,7 +90,7 @@ fn take_descriptors() -> Option<(OwnedFd, OwnedFd)> {
 }
 
 /// Exits without the exit handlers of the host program, which has not begun.
-fn exit(code: i32) -> ! {
+pub(super) fn exit(code: i32) -> ! {
     // SAFETY: the call does not return, and no pointers are passed.
     unsafe { libc::_exit(code) }
 }

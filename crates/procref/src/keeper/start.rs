@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{Files, Keeper};
+use super::Keeper;
+use super::shared::Files;
 use crate::kernel::counted::mapped::Mapped;
 use crate::kernel::counted::state::{Condition, State, condition};
 use crate::kernel::counted::sys;
@@ -52,7 +53,7 @@ fn serve(state: PathBuf, socket: PathBuf, file: OwnedFd, ready: OwnedFd) -> io::
         _ => {}
     }
     let listener = sys::listen(&socket)?;
-    let files = Files { state, id, socket };
+    let files = Files::new(state, id, socket)?;
     let mut keeper = Keeper::recover(own, files, opened, listener)?;
     keeper.name_in_file();
     let _ = sys::send_now(&ready, &[1]);

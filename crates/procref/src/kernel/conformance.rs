@@ -423,28 +423,32 @@ fn helper() {
     let mut word = || words.next().unwrap();
     let (pid, kernel, name) = (word().parse().unwrap(), word(), word());
     match kernel {
-        NATIVE => serve(&Native, &key(name, pid)),
+        NATIVE => serve(&Native, &key(name, pid), |_, _| None),
         #[cfg(target_os = "linux")]
-        _ => serve(&super::counted::Counted, &keepers::key_of(name, pid)),
+        _ => serve(
+            &super::counted::Counted,
+            &keepers::key_of(name, pid),
+            keepers::perform_here,
+        ),
         #[cfg(not(target_os = "linux"))]
         other => panic!("no such kernel: {other}"),
     }
 }
 
-/// Performs the steps that arrive on the standard input.
+/// Performs the steps that arrive on the standard input. `further` performs those that only this kernel knows.
 #[expect(clippy::print_stdout, reason = "the helper sends answers")]
-fn serve<K: Kernel>(kernel: &K, key: &ServiceKey) {
+fn serve<K: Kernel>(
+    kernel: &K,
+    key: &ServiceKey,
+    further: impl Fn(&K::Object, &str) -> Option<String>,
+) {
     let object = pollster::block_on(kernel.open(key, Missing::Create));
     let object = object.unwrap().unwrap();
     println!("{ANSWER}open");
     for ask in std::io::stdin().lines() {
-        let answer = match ask.unwrap().as_str() {
-            #[cfg(target_os = "linux")]
-            "exec" => keepers::execute(),
-            #[cfg(target_os = "linux")]
-            "fork" => keepers::fork(),
-            ask => pollster::block_on(perform(&object, ask)),
-        };
+        let ask = ask.unwrap();
+        let answer = further(&object, &ask);
+        let answer = answer.unwrap_or_else(|| pollster::block_on(perform(&object, &ask)));
         println!("{ANSWER}{answer}");
     }
 }

@@ -8,15 +8,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
 
+use procref_supervisor::spec::StopSpec;
+
 use super::*;
 use crate::error::Error;
 use crate::kernel::counted::place::Place;
 use crate::kernel::counted::wire::{ANSWER_LENGTH, Answer, Call, Reply, Request};
 use crate::kernel::counted::{Counted, helper, state, sys};
-use crate::kernel::semset::Set;
 use crate::process::Process;
 
 const COUNTED: &str = "counted";
+
+type CountedObject = <Counted as Kernel>::Object;
 
 /// The time within which a keeper exits after its last client.
 const EXIT_LIMIT: Duration = Duration::from_secs(20);
@@ -73,11 +76,11 @@ impl Home {
         Self { key, place }
     }
 
-    fn open(&self) -> crate::Result<Option<<Counted as Kernel>::Object>> {
+    fn open(&self) -> crate::Result<Option<CountedObject>> {
         pollster::block_on(Counted.open(&self.key, Missing::Create))
     }
 
-    fn object(&self) -> <Counted as Kernel>::Object {
+    fn object(&self) -> CountedObject {
         self.open().unwrap().unwrap()
     }
 }
@@ -186,14 +189,49 @@ impl Drop for Killer {
     }
 }
 
+/// Performs the steps that only this kernel knows, or that end this process.
+#[expect(
+    clippy::zombie_processes,
+    reason = "the service outlives its starter, which is killed"
+)]
+pub(super) fn perform_here(object: &CountedObject, ask: &str) -> Option<String> {
+    let text = |step: Step<()>| match step {
+        Ok(()) => "done".to_owned(),
+        Err(fault) => format!("{fault:?}"),
+    };
+    Some(match ask {
+        "exec" => execute(),
+        "fork" => fork(),
+        "supervise" => {
+            let grace = Duration::from_secs(20);
+            let stop = StopSpec { signal: 15, grace };
+            text(object.array().supervise(stop))
+        }
+        "run 0" | "run 60" => {
+            let mut program = Command::new("sleep");
+            program.arg("600").stdin(Stdio::null());
+            // A test that fails must not keep the pipes of the test runner open.
+            program.stdout(Stdio::null()).stderr(Stdio::null());
+            let child = program.spawn().unwrap();
+            let identity = Process::open(child.id()).unwrap().identity();
+            let mut instance = Instance::plain(identity, 80);
+            instance.linger_ms = ask[4..].parse().unwrap();
+            let published = object.publish(Some(&instance), 1, Lock::Release);
+            assert_eq!(text(pollster::block_on(published)), "done");
+            child.id().to_string()
+        }
+        _ => return None,
+    })
+}
+
 /// Replaces this process with a program that exits at the end of its input.
-pub(super) fn execute() -> String {
+fn execute() -> String {
     format!("refused: {}", Command::new("cat").exec())
 }
 
 /// Forks a child that exits at the end of its input.
 #[expect(unsafe_code, reason = "a fork without exec")]
-pub(super) fn fork() -> String {
+fn fork() -> String {
     // SAFETY: the child makes only system calls.
     let child = unsafe { libc::fork() };
     if child != 0 {
@@ -287,11 +325,98 @@ fn keeper_killed_many_times_loses_nothing() {
     assert_eq!(one.ask("remove"), "done", "after {rounds} rounds");
 }
 
+/// The process of a service, which does not outlive the test.
+struct Service(Process);
+
+impl std::ops::Deref for Service {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.0
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+    }
+}
+
+/// Starts a service with a supervisor. Returns its client and its process.
+fn supervised<H: Harness>(harness: &H, run: &str) -> (H::Process, Service) {
+    let mut actor = harness.process();
+    assert_eq!(actor.ask("enter"), "true");
+    assert_eq!(actor.ask("claim"), "done");
+    assert_eq!(actor.ask("supervise"), "done");
+    let pid: u32 = actor.ask(run).parse().unwrap();
+    (actor, Service(Process::open(pid).unwrap()))
+}
+
+#[test]
+fn g3_supervisor_stops_service_when_last_client_is_killed() {
+    for (name, run) in [("supervised", "run 0"), ("lingering", "run 60")] {
+        let keepers = Keepers::new(name);
+        let stem = keepers.home.key.file_stem();
+        let dir = keepers.home.key.namespace.dir();
+        let files = [".json", ".tmp", ".log", ".log.1", ".failed"].map(|ending| {
+            let path = dir.join(format!("{stem}{ending}"));
+            fs::write(&path, "").unwrap();
+            path
+        });
+        let (one, service) = supervised(&keepers, run);
+        let mut other = keepers.process();
+        assert_eq!(other.ask("join supervised"), "true");
+        one.kill();
+        assert_state(&mut other, 1, false);
+        assert!(service.is_alive() && files.iter().all(|path| path.exists()));
+        // The home checks that the object and the files are removed, and that the keeper exits.
+        other.kill();
+        assert!(
+            service.wait(EXIT_LIMIT).unwrap(),
+            "{name}: it is not stopped"
+        );
+    }
+}
+
+#[test]
+fn g3_supervisor_dies_with_its_keeper_and_is_started_again() {
+    let keepers = Keepers::new("supervisor-killed");
+    let (mut one, service) = supervised(&keepers, "run 0");
+    let mut other = keepers.process();
+    assert!(kill_keeper(&keepers.home.place));
+    assert_eq!(
+        other.ask("join supervised"),
+        "false",
+        "no supervisor is left"
+    );
+    assert_eq!(other.ask("join"), "true");
+    assert_eq!(other.ask("supervise"), "done");
+    assert_eq!(one.ask("leave to supervisor"), "true");
+    assert!(service.is_alive());
+    other.kill();
+    assert!(service.wait(EXIT_LIMIT).unwrap());
+    one.kill();
+}
+
+#[test]
+fn supervisor_of_a_removed_object_ends() {
+    let keepers = Keepers::new("supervisor-removed");
+    let (mut one, service) = supervised(&keepers, "run 0");
+    assert_eq!(one.ask("lock"), "true");
+    assert_eq!(one.ask("remove"), "done");
+    assert!(
+        service.is_alive(),
+        "it belongs to the client that removed the object"
+    );
+    service.kill().unwrap();
+    drop(one);
+}
+
 /// Performs the steps of a service in this process.
 fn live(home: &Home) {
     let one = home.object();
     let two = home.object();
-    let ask = |object: &Set<_>, ask: &str| pollster::block_on(perform(object, ask));
+    let ask = |object: &CountedObject, ask: &str| pollster::block_on(perform(object, ask));
     for (object, step, expected) in [
         (&one, "enter", "true"),
         (&two, "join", "false"),
@@ -338,7 +463,7 @@ fn keeper_that_dies_at_any_store_loses_nothing() {
 fn two_sessions_of_a_process_are_counted_across_a_takeover() {
     let home = Home::new("sessions");
     let (one, two) = (home.object(), home.object());
-    let ask = |object: &Set<_>, ask: &str| pollster::block_on(perform(object, ask));
+    let ask = |object: &CountedObject, ask: &str| pollster::block_on(perform(object, ask));
     assert_eq!(ask(&one, "enter"), "true");
     assert!(kill_keeper(&home.place));
     assert_eq!(ask(&two, "unlock"), "done");
@@ -366,7 +491,7 @@ fn g6_blank_object_is_forgotten_without_clients() {
 #[test]
 fn survey_lists_claimed_services() {
     let home = Home::new("survey");
-    let ask = |object: &Set<_>, ask: &str| pollster::block_on(perform(object, ask));
+    let ask = |object: &CountedObject, ask: &str| pollster::block_on(perform(object, ask));
     let surveyed = || Counted.survey(&home.key.namespace).unwrap();
     let object = home.object();
     assert_eq!(ask(&object, "enter"), "true");
@@ -439,7 +564,7 @@ fn state_file_of_wrong_size_is_an_error_and_of_another_boot_is_void() {
     let home = Home::new("void");
     let path: &Path = &home.place.state;
     let object = home.object();
-    let ask = |object: &Set<_>, ask: &str| pollster::block_on(perform(object, ask));
+    let ask = |object: &CountedObject, ask: &str| pollster::block_on(perform(object, ask));
     assert_eq!(ask(&object, "enter"), "true");
     let keeper = keeper_of(&home.place).unwrap();
     let good = fs::read(path).unwrap();
@@ -468,7 +593,7 @@ fn socket_that_is_stale_or_squatted_is_replaced() {
     let home = Home::new("socket");
     let squatter = std::os::unix::net::UnixListener::bind(&home.place.socket).unwrap();
     let object = home.object();
-    let ask = |object: &Set<_>, ask: &str| pollster::block_on(perform(object, ask));
+    let ask = |object: &CountedObject, ask: &str| pollster::block_on(perform(object, ask));
     assert_eq!(ask(&object, "enter"), "true");
     drop(squatter);
     assert!(kill_keeper(&home.place));

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use procref_supervisor::spec::StopSpec;
+
 use super::channel::{Lost, Response};
 use super::open::{self, Found, Refusal};
 use super::place::{self, Place};
@@ -245,6 +247,17 @@ impl RemoteArray {
         );
         let source = io::ErrorKind::StorageFull.into();
         self.refused(operation, Refusal::Failed { advice, source })
+    }
+
+    /// Starts a supervisor in the keeper. Returns when it is counted.
+    ///
+    /// If the keeper dies before it answers, its supervisor has died, too, and the successor starts another one.
+    pub(crate) fn supervise(&self, stop: StopSpec) -> Step<()> {
+        let call = Call::Supervise {
+            signal: u32::try_from(stop.signal).unwrap_or(0),
+            grace_ms: u64::try_from(stop.grace.as_millis()).unwrap_or(u64::MAX),
+        };
+        self.call("start the supervisor", call).map(drop)
     }
 
     fn inspect(&self, operation: &'static str, slot: u16) -> Step<(LastPids, u32)> {

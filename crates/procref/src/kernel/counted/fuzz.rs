@@ -4,7 +4,7 @@ use super::ledger::{Ledger, Session};
 use super::state::{Condition, MIN_WORDS, Memory as _, State, condition};
 use super::wire::{ANSWER_LENGTH, Answer, Call, REQUEST_LENGTH, Request, may_sleep};
 use crate::fuzzing::Input;
-use crate::kernel::semset::{MAX_OPS, MAX_VALUE, slot};
+use crate::kernel::semset::{MAX_OPS, MAX_VALUE, Wait, slot};
 use crate::kernel::table::{Outcome, UndoOwner};
 use crate::process::Identity;
 
@@ -54,7 +54,7 @@ pub fn keeper_state(data: &[u8]) {
         nonce: 1,
     };
     let take = [crate::kernel::semset::steps::TAKE_REFERENCE];
-    let outcome = ledger.operate(session, 1, &take, 1);
+    let outcome = ledger.operate(session, 1, (&take, Wait::No), 1);
     assert_eq!(outcome == Ok(Outcome::Gone), ledger.is_removed());
     assert!(!is_removed || ledger.is_removed());
     if outcome == Ok(Outcome::Done) {

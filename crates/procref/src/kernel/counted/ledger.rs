@@ -108,12 +108,12 @@ impl<M: Memory> Ledger<M> {
         }
     }
 
-    /// Performs an array, or refuses it.
+    /// Performs an array, or refuses it. With [`Wait::Yes`], returns [`Outcome::Sleeps`] if it may be possible later.
     pub(crate) fn operate(
         &mut self,
         session: Session,
         seq: u64,
-        ops: &[Op],
+        (ops, wait): (&[Op], Wait),
         now: u64,
     ) -> Result<Outcome, Stale> {
         if self.removed {
@@ -133,7 +133,7 @@ impl<M: Memory> Ledger<M> {
         if self.state.reserve(index).is_err() {
             return Ok(Outcome::OutOfRange);
         }
-        let outcome = self.table.operate(session.owner, ops, Wait::No);
+        let outcome = self.table.operate(session.owner, ops, wait);
         if outcome != Outcome::Done {
             return Ok(outcome);
         }
@@ -172,32 +172,29 @@ impl<M: Memory> Ledger<M> {
         true
     }
 
-    /// Ends a process: reverts its adjustments, and forgets its sessions. Returns `false` if it had none.
+    /// Ends a process with all of its roles. Returns `false` if it had no sessions.
+    pub(crate) fn end(&mut self, process: Identity, now: u64) -> bool {
+        let owners = self.owners.keys().copied();
+        let ended: Vec<UndoOwner> = owners.filter(|it| process_of(it) == process).collect();
+        ended.iter().for_each(|&owner| self.end_owner(owner, now));
+        !ended.is_empty()
+    }
+
+    /// Ends an owner: reverts its adjustments, and forgets its sessions.
     ///
     /// Each commit writes few entries. The entry with the adjustments is the last one, so that a successor ends the
-    /// process again if this keeper dies in between.
-    pub(crate) fn end(&mut self, process: Identity, now: u64) -> bool {
-        let owners: Vec<UndoOwner> = self.owners.keys().copied().collect();
-        let ended: Vec<UndoOwner> = owners
-            .into_iter()
-            .filter(|owner| process_of(owner) == process)
-            .collect();
-        for &owner in &ended {
-            let numbers = self.owners.get(&owner).cloned().unwrap_or_default();
-            for &index in numbers.iter().skip(1) {
-                self.commit(0, &[], &[(index, None)]);
-            }
-            self.table.end(owner);
-            self.owners.remove(&owner);
-            self.changed_at = now;
-            let first: Vec<_> = numbers
-                .first()
-                .map(|&index| (index, None))
-                .into_iter()
-                .collect();
-            self.commit(0, &[], &first);
+    /// owner again if this keeper dies in between.
+    pub(crate) fn end_owner(&mut self, owner: UndoOwner, now: u64) {
+        let Some(numbers) = self.owners.remove(&owner) else {
+            return;
+        };
+        for &index in numbers.iter().skip(1) {
+            self.commit(0, &[], &[(index, None)]);
         }
-        !ended.is_empty()
+        self.table.end(owner);
+        self.changed_at = now;
+        let first = numbers.first().map(|&index| (index, None));
+        self.commit(0, &[], first.as_slice());
     }
 
     fn commit(&mut self, pid: u32, touched: &[u16], entries: &[(usize, Option<ClientEntry>)]) {

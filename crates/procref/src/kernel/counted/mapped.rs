@@ -20,6 +20,10 @@ pub(crate) struct Mapped {
     words: usize,
 }
 
+// SAFETY: the mapping belongs to the process, not to a thread, and all access is through atomics. Only `&mut self` changes
+// `base` and unmaps memory.
+unsafe impl Send for Mapped {}
+
 impl Mapped {
     /// Maps a file, and gives an empty file its first size.
     pub(crate) fn new(file: OwnedFd) -> io::Result<Self> {

@@ -5,7 +5,7 @@
 //! length field that could lie.
 //!
 //! ```text
-//! request   version u32, kind u32, nonce u64, seq u64, count u32, arg u32, ops [u32; 18], start u64
+//! request   version u32, kind u32, nonce u64, seq u64, count u32, arg u32, ops [u32; 18], number u64
 //! operation slot 0..8, undo 8, nowait 9, zeros 10..16, delta 16..32
 //! answer    seq u64, reply u32, arg u32
 //! payload   HELLO: the keeper's start time u64, 24 zeros. VALUES: [u16; 130]. INSPECT: [u32; 130], time u64
@@ -51,6 +51,13 @@ pub(crate) enum Call {
         slot: u16,
     },
     Remove,
+    /// Starts a supervisor, and answers when it is counted.
+    Supervise {
+        /// The number of the stop signal.
+        signal: u32,
+        /// The grace, in milliseconds.
+        grace_ms: u64,
+    },
 }
 
 /// The reason why a request cannot be used.
@@ -82,7 +89,7 @@ pub(crate) struct Answer {
     /// The number of the request.
     pub(crate) seq: u64,
     pub(crate) reply: Reply,
-    /// HELLO: the keeper's pid. INSPECT: the number of sleepers. `OtherVersion`: the keeper's version.
+    /// HELLO and SUPERVISE: the keeper's pid. INSPECT: the number of sleepers. `OtherVersion`: the keeper's version.
     pub(crate) arg: u32,
 }
 
@@ -104,6 +111,7 @@ impl Call {
             Self::Values => 4,
             Self::Inspect { .. } => 5,
             Self::Remove => 6,
+            Self::Supervise { .. } => 7,
         }
     }
 
@@ -113,18 +121,19 @@ impl Call {
             Self::Hello { .. } => HELLO_PAYLOAD,
             Self::Values => VALUES_PAYLOAD,
             Self::Inspect { .. } => INSPECT_PAYLOAD,
-            Self::Operate(_) | Self::Wait(_) | Self::Remove => 0,
+            Self::Operate(_) | Self::Wait(_) | Self::Remove | Self::Supervise { .. } => 0,
         }
     }
 }
 
 impl Request {
     pub(crate) fn encode(&self) -> [u8; REQUEST_LENGTH] {
-        let (ops, arg, start): (&[Op], u32, u64) = match &self.call {
+        let (ops, arg, number): (&[Op], u32, u64) = match &self.call {
             Call::Hello { start } => (&[], 0, *start),
             Call::Operate(ops) | Call::Wait(ops) => (ops, 0, 0),
             Call::Inspect { slot } => (&[], (*slot).into(), 0),
             Call::Values | Call::Remove => (&[], 0, 0),
+            Call::Supervise { signal, grace_ms } => (&[], *signal, *grace_ms),
         };
         let mut writer = Writer::default();
         writer.u32(VERSION);
@@ -136,7 +145,7 @@ impl Request {
         for index in 0..MAX_OPS {
             writer.u32(ops.get(index).map_or(0, encode_op));
         }
-        writer.u64(start);
+        writer.u64(number);
         writer.0.try_into().unwrap_or([0; REQUEST_LENGTH])
     }
 
@@ -149,14 +158,14 @@ impl Request {
         let (kind, nonce, seq) = (reader.u32(), reader.u64(), reader.u64());
         let (count, arg) = (reader.u32() as usize, reader.u32());
         let all: [u32; MAX_OPS] = std::array::from_fn(|_| reader.u32());
-        let start = reader.u64();
+        let number = reader.u64();
         if count > MAX_OPS {
             return Err(Unreadable::Malformed);
         }
         let (used, unused) = all.split_at(count);
         let ops = || -> Option<Vec<Op>> { used.iter().map(|&word| decode_op(word)).collect() };
         let call = match kind {
-            1 if count == 0 => Some(Call::Hello { start }),
+            1 if count == 0 => Some(Call::Hello { start: number }),
             2 if count > 0 => ops().map(Call::Operate),
             3 if count > 0 => ops().map(Call::Wait),
             4 if count == 0 => Some(Call::Values),
@@ -165,12 +174,22 @@ impl Request {
                 .filter(|&slot| slot < slot::COUNT)
                 .map(|slot| Call::Inspect { slot }),
             6 if count == 0 => Some(Call::Remove),
+            7 if count == 0 => Some(Call::Supervise {
+                signal: arg,
+                grace_ms: number,
+            }),
             _ => None,
         };
         let call = call.ok_or(Unreadable::Malformed)?;
         let is_change = matches!(call, Call::Operate(_) | Call::Remove);
-        let is_plain = (arg == 0 || matches!(call, Call::Inspect { .. }))
-            && (start == 0 || matches!(call, Call::Hello { .. }))
+        let (has_arg, has_number) = match call {
+            Call::Inspect { .. } => (true, false),
+            Call::Hello { .. } => (false, true),
+            Call::Supervise { .. } => (true, true),
+            _ => (false, false),
+        };
+        let is_plain = (arg == 0 || has_arg)
+            && (number == 0 || has_number)
             && unused.iter().all(|&word| word == 0)
             && nonce != 0
             && (seq != 0) == is_change;
@@ -349,6 +368,10 @@ mod tests {
             Call::Values,
             Call::Inspect { slot: 129 },
             Call::Remove,
+            Call::Supervise {
+                signal: 15,
+                grace_ms: u64::MAX,
+            },
         ] {
             let request = request(call);
             assert_eq!(Request::decode(&request.encode()), Ok(request));

@@ -9,38 +9,56 @@ fn repeated_request_changes_nothing_and_lower_number_is_refused() {
     let one = session(1, 1);
     let add = [undo(slot::REFS, 1)];
     for _ in 0..3 {
-        assert_eq!(ledger.operate(one, 5, &add, 1), Ok(Outcome::Done));
+        assert_eq!(
+            ledger.operate(one, 5, (&add, Wait::No), 1),
+            Ok(Outcome::Done)
+        );
     }
     assert_eq!(ledger.values()[slot::REFS as usize], 1);
-    assert_eq!(ledger.operate(one, 4, &add, 1), Err(Stale));
+    assert_eq!(ledger.operate(one, 4, (&add, Wait::No), 1), Err(Stale));
     // A refused request is not remembered, and succeeds later under the same number.
     let wait = [op(slot::PIN, -1), op(slot::PIN, 1)];
-    assert_eq!(ledger.operate(one, 6, &wait, 1), Ok(Outcome::NotNow));
+    assert_eq!(
+        ledger.operate(one, 6, (&wait, Wait::No), 1),
+        Ok(Outcome::NotNow)
+    );
     let other = session(1, 2);
     assert_eq!(
-        ledger.operate(other, 1, &[op(slot::PIN, 1)], 1),
+        ledger.operate(other, 1, (&[op(slot::PIN, 1)], Wait::No), 1),
         Ok(Outcome::Done)
     );
-    assert_eq!(ledger.operate(one, 6, &wait, 1), Ok(Outcome::Done));
+    assert_eq!(
+        ledger.operate(one, 6, (&wait, Wait::No), 1),
+        Ok(Outcome::Done)
+    );
 }
 
 #[test]
 fn two_sessions_of_a_process_share_their_adjustments() {
     let mut ledger = opened(Recorder::blank());
     let (one, other) = (session(1, 1), session(1, 2));
-    assert_eq!(ledger.operate(one, 1, &ENTER, 1), Ok(Outcome::Done));
+    assert_eq!(
+        ledger.operate(one, 1, (&ENTER, Wait::No), 1),
+        Ok(Outcome::Done)
+    );
     // A successor takes over between the two.
     let mut ledger = opened(ledger.into_memory());
-    assert_eq!(ledger.operate(other, 1, &UNLOCK, 1), Ok(Outcome::Done));
-    assert_eq!(ledger.operate(other, 2, &JOIN, 1), Ok(Outcome::Done));
+    assert_eq!(
+        ledger.operate(other, 1, (&UNLOCK, Wait::No), 1),
+        Ok(Outcome::Done)
+    );
+    assert_eq!(
+        ledger.operate(other, 2, (&JOIN, Wait::No), 1),
+        Ok(Outcome::Done)
+    );
     let mut ledger = opened(ledger.into_memory());
     assert_eq!(
-        ledger.operate(one, 1, &ENTER, 1),
+        ledger.operate(one, 1, (&ENTER, Wait::No), 1),
         Ok(Outcome::Done),
         "repeated"
     );
     assert_eq!(
-        ledger.operate(other, 2, &JOIN, 1),
+        ledger.operate(other, 2, (&JOIN, Wait::No), 1),
         Ok(Outcome::Done),
         "repeated"
     );
@@ -54,12 +72,12 @@ fn two_sessions_of_a_process_share_their_adjustments() {
 fn removed_object_refuses_every_change() {
     let mut ledger = opened(Recorder::blank());
     assert_eq!(
-        ledger.operate(session(1, 1), 1, &ENTER, 1),
+        ledger.operate(session(1, 1), 1, (&ENTER, Wait::No), 1),
         Ok(Outcome::Done)
     );
     assert!(ledger.remove(1));
     assert_eq!(
-        ledger.operate(session(1, 1), 1, &ENTER, 1),
+        ledger.operate(session(1, 1), 1, (&ENTER, Wait::No), 1),
         Ok(Outcome::Gone)
     );
     assert_eq!(
@@ -127,7 +145,7 @@ impl World {
         };
         if !self.other_gave {
             let mut ledger = opened(file.clone());
-            let given = ledger.operate(session(2, 1), 1, &GIVE, 1);
+            let given = ledger.operate(session(2, 1), 1, (&GIVE, Wait::No), 1);
             assert_eq!(given, Ok(Outcome::Done));
             next.push(Self {
                 file: Some(ledger.into_memory()),
@@ -140,7 +158,7 @@ impl World {
         let mut ledger = opened(recorded);
         let done = match ask {
             Ask::Array(ops) => {
-                let outcome = ledger.operate(session(1, 1), self.at as u64 + 1, ops, 1);
+                let outcome = ledger.operate(session(1, 1), self.at as u64 + 1, (ops, Wait::No), 1);
                 outcome == Ok(Outcome::Done)
             }
             Ask::Remove => ledger.remove(1),

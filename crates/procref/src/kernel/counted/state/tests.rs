@@ -1,5 +1,6 @@
 use super::*;
 use crate::kernel::counted::ledger::{Ledger, Session};
+use crate::kernel::semset::Wait;
 use crate::kernel::semset::steps::{ENTER, JOIN, Op, UNLOCK, op, undo};
 use crate::kernel::table::Outcome;
 use crate::process::Identity;
@@ -142,7 +143,8 @@ fn file_after_every_store_of_a_change_is_before_or_after_it() {
             }
             _ => {
                 let array = random_array(&mut random);
-                ledger.operate(session(pid, nonce), step, &array, step) == Ok(Outcome::Done)
+                ledger.operate(session(pid, nonce), step, (&array, Wait::No), step)
+                    == Ok(Outcome::Done)
             }
         };
         let recorded = ledger.into_memory();
@@ -162,7 +164,7 @@ fn file_after_every_store_of_a_change_is_before_or_after_it() {
 fn file_after_every_store_of_its_initialization_is_blank() {
     let empty = contents_of(Recorder::blank());
     let mut other_boot = opened(Recorder::blank());
-    let done = other_boot.operate(session(1, 1), 1, &ENTER, 5);
+    let done = other_boot.operate(session(1, 1), 1, (&ENTER, Wait::No), 5);
     assert_eq!(done, Ok(Outcome::Done));
     let mut other_boot = other_boot.into_memory();
     other_boot.store(super::BOOT, BOOT + 1);
@@ -187,12 +189,12 @@ fn removal_and_end_after_every_store_are_complete_or_repeated() {
         (3, 1, &[op(slot::PIN, 1)]),
     ] {
         assert_eq!(
-            ledger.operate(session(4, nonce), seq, ops, 1),
+            ledger.operate(session(4, nonce), seq, (ops, Wait::No), 1),
             Ok(Outcome::Done)
         );
     }
     assert_eq!(
-        ledger.operate(session(5, 1), 1, &JOIN, 1),
+        ledger.operate(session(5, 1), 1, (&JOIN, Wait::No), 1),
         Ok(Outcome::Done)
     );
     let before = ledger.into_memory();
@@ -228,7 +230,7 @@ fn removal_and_end_after_every_store_are_complete_or_repeated() {
 fn file_grows_with_its_clients_and_reuses_entries() {
     let mut ledger = opened(Recorder::blank());
     for pid in 1..=200 {
-        let done = ledger.operate(session(pid, 1), 1, &[undo(slot::REFS, 1)], 1);
+        let done = ledger.operate(session(pid, 1), 1, (&[undo(slot::REFS, 1)], Wait::No), 1);
         assert_eq!(done, Ok(Outcome::Done));
     }
     let mut ledger = opened(ledger.into_memory());
@@ -240,7 +242,7 @@ fn file_grows_with_its_clients_and_reuses_entries() {
     let words = ledger.into_memory().words.len();
     let mut ledger = opened(Recorder::blank());
     for pid in 1..=200 {
-        let done = ledger.operate(session(pid, 1), 1, &[undo(slot::REFS, 1)], 1);
+        let done = ledger.operate(session(pid, 1), 1, (&[undo(slot::REFS, 1)], Wait::No), 1);
         assert_eq!(done, Ok(Outcome::Done));
         assert!(ledger.end(Identity { pid, start: 9 }, 2));
     }
@@ -265,7 +267,7 @@ fn header_names_keeper_and_socket() {
 fn file_with_wrong_contents_is_refused() {
     let mut ledger = opened(Recorder::blank());
     for nonce in [1, 2] {
-        let done = ledger.operate(session(4, nonce), 1, &[undo(slot::REFS, 1)], 1);
+        let done = ledger.operate(session(4, nonce), 1, (&[undo(slot::REFS, 1)], Wait::No), 1);
         assert_eq!(done, Ok(Outcome::Done));
     }
     let good = ledger.into_memory();

@@ -1,0 +1,179 @@
+//! The requests of clients.
+
+use std::time::Duration;
+
+use procref_supervisor::spec::StopSpec;
+
+use super::shared::now;
+use super::{Keeper, Sleeper, life};
+use crate::kernel::counted::ledger::Session;
+use crate::kernel::counted::sys;
+use crate::kernel::counted::wire::{
+    Answer, Call, Reply, Request, Unreadable, VERSION, encode_hello, encode_values, may_sleep,
+};
+use crate::kernel::semset::{Op, Wait};
+use crate::kernel::table::{Outcome, UndoOwner, sleeps_for};
+use crate::process::Identity;
+
+impl Keeper {
+    pub(super) fn answer(&mut self, number: u64, request: Result<Request, Unreadable>) {
+        let request = match request {
+            Ok(request) => request,
+            Err(Unreadable::OtherVersion) => {
+                self.send(number, 0, Reply::OtherVersion, VERSION, &[]);
+                return self.close(number);
+            }
+            Err(Unreadable::Malformed) => return self.close(number),
+        };
+        // The death of the client, which was handled before this request, may have closed the connection.
+        let Some(connection) = self.connections.get(&number) else {
+            return;
+        };
+        let (seq, nonce) = (request.seq, request.nonce);
+        if let Call::Hello { start } = request.call {
+            let process = Identity {
+                pid: connection.pid,
+                start,
+            };
+            return self.introduce(number, process, nonce);
+        }
+        let Some(session) = connection.session else {
+            return self.send(number, seq, Reply::HelloFirst, 0, &[]);
+        };
+        if session.nonce != nonce || self.sleepers.iter().any(|it| it.connection == number) {
+            return self.close(number);
+        }
+        if self.shared.ledger().is_removed() {
+            return self.send(number, seq, Reply::Gone, 0, &[]);
+        }
+        match request.call {
+            Call::Hello { .. } => {}
+            Call::Operate(ops) => self.operate(number, session, seq, &ops),
+            Call::Wait(ops) if may_sleep(&ops) => {
+                self.sleepers.push(Sleeper {
+                    connection: number,
+                    owner: session.owner,
+                    ops,
+                });
+                self.wake_sleepers();
+            }
+            Call::Wait(_) => self.close(number),
+            Call::Values => {
+                let values = encode_values(self.shared.ledger().values());
+                self.send(number, seq, Reply::Done, 0, &values);
+            }
+            Call::Inspect { slot } => {
+                let (values, last) = {
+                    let ledger = self.shared.ledger();
+                    (*ledger.values(), ledger.last_pids().encode())
+                };
+                let waits = |it: &&Sleeper| sleeps_for(&it.ops, &values, slot);
+                let sleepers = self.sleepers.iter().filter(waits).count() as u32;
+                self.send(number, seq, Reply::Done, sleepers, &last);
+            }
+            Call::Remove => {
+                self.shared.remove();
+                self.send(number, seq, Reply::Done, 0, &[]);
+                self.shared.wake_supervisors();
+                self.after_change();
+            }
+            Call::Supervise { signal, grace_ms } => {
+                let stop = StopSpec {
+                    signal: signal as i32,
+                    grace: Duration::from_millis(grace_ms),
+                };
+                if !self.supervise(number, stop) {
+                    self.close(number);
+                }
+            }
+        }
+    }
+
+    /// Identifies a client, and watches its process.
+    ///
+    /// The client states its start time, because its process may have died after it connected, and another process may
+    /// have its pid.
+    fn introduce(&mut self, number: u64, process: Identity, nonce: u64) {
+        if !self.watches.watch(process) {
+            return self.send(number, 0, Reply::Unidentified, 0, &[]);
+        }
+        if let Some(connection) = self.connections.get_mut(&number) {
+            let owner = UndoOwner {
+                pid: process.pid,
+                start: process.start,
+                role: 0,
+            };
+            connection.session = Some(Session { owner, nonce });
+        }
+        let payload = encode_hello(self.own.start);
+        self.send(number, 0, Reply::Done, self.own.pid, &payload);
+    }
+
+    /// Starts a supervisor, which reports when it is counted. Returns `false` if there is no thread for it.
+    fn supervise(&mut self, number: u64, stop: StopSpec) -> bool {
+        let role = self.next_role;
+        // A role that is still in use belongs to a supervisor of this keeper. No keeper has so many.
+        self.next_role = role.checked_add(1).unwrap_or(1);
+        let started = life::start(&self.shared, role, number, stop).is_ok();
+        self.lives += usize::from(started);
+        started
+    }
+
+    fn operate(&mut self, number: u64, session: Session, seq: u64, ops: &[Op]) {
+        let outcome = self
+            .shared
+            .ledger()
+            .operate(session, seq, (ops, Wait::No), now());
+        let Ok(outcome) = outcome else {
+            return self.close(number);
+        };
+        let reply = match outcome {
+            Outcome::Done => Reply::Done,
+            Outcome::NotNow | Outcome::Sleeps => Reply::NotNow,
+            Outcome::Gone => Reply::Gone,
+            Outcome::OutOfRange => Reply::OutOfRange,
+        };
+        self.send(number, seq, reply, 0, &[]);
+        if outcome == Outcome::Done {
+            self.shared.wake_supervisors();
+            self.wake_sleepers();
+        }
+    }
+
+    /// Answers the sleepers whose arrays can be performed. The arrays of clients change nothing, so one pass suffices.
+    pub(super) fn wake_sleepers(&mut self) {
+        if self.sleepers.is_empty() {
+            return;
+        }
+        let ledger = self.shared.ledger();
+        let mut woken = Vec::new();
+        self.sleepers.retain(|sleeper| {
+            let reply = match ledger.try_out(sleeper.owner, &sleeper.ops) {
+                Outcome::Sleeps => return true,
+                Outcome::Done => Reply::Done,
+                Outcome::Gone => Reply::Gone,
+                Outcome::NotNow => Reply::NotNow,
+                Outcome::OutOfRange => Reply::OutOfRange,
+            };
+            woken.push((sleeper.connection, reply));
+            false
+        });
+        drop(ledger);
+        for (number, reply) in woken {
+            self.send(number, 0, reply, 0, &[]);
+        }
+    }
+
+    /// Sends an answer. A client has at most one request without an answer, so its socket has room for the answer. A
+    /// client that does not read its answers loses the connection.
+    pub(super) fn send(&mut self, number: u64, seq: u64, reply: Reply, arg: u32, payload: &[u8]) {
+        let Some(connection) = self.connections.get(&number) else {
+            return;
+        };
+        let mut bytes = Answer { seq, reply, arg }.encode().to_vec();
+        bytes.extend(payload);
+        if sys::send_now(&connection.socket, &bytes).is_err() {
+            self.close(number);
+        }
+    }
+}
