@@ -67,7 +67,6 @@ struct Connection {
 
 /// A client that sleeps until an array can be performed.
 struct Sleeper {
-    connection: u64,
     owner: UndoOwner,
     ops: Vec<Op>,
 }
@@ -81,11 +80,13 @@ struct Keeper {
     listener: Option<OwnedFd>,
     watches: Watches,
     connections: BTreeMap<u64, Connection>,
+    /// The connections of each process that has sent HELLO.
+    by_owner: BTreeMap<UndoOwner, Vec<u64>>,
     next_connection: u64,
     /// A descriptor to close if no other one is free.
     spare: Option<OwnedFd>,
-    /// In the order in which they began to sleep.
-    sleepers: Vec<Sleeper>,
+    /// The clients that sleep, by their connections.
+    sleepers: BTreeMap<u64, Sleeper>,
     /// The role of the next supervisor. Clients have role 0.
     next_role: u16,
     /// Number of supervisors that have not ended.
@@ -129,9 +130,10 @@ impl Keeper {
             listener: Some(listener),
             watches,
             connections: BTreeMap::new(),
+            by_owner: BTreeMap::new(),
             next_connection: FIRST_CONNECTION,
             spare: sys::spare().ok(),
-            sleepers: Vec::new(),
+            sleepers: BTreeMap::new(),
             next_role: 1,
             lives: 0,
             ends_at: None,
@@ -249,12 +251,7 @@ impl Keeper {
         for process in dead {
             self.shared.ledger().end(process, now());
             // A forked child may keep the connection open.
-            let theirs: Vec<u64> = self
-                .connections
-                .iter()
-                .filter(|(_, it)| it.session.is_some_and(|it| it.owner.pid == process.pid))
-                .map(|(&number, _)| number)
-                .collect();
+            let theirs = self.by_owner.remove(&owner_of(process)).unwrap_or_default();
             theirs.into_iter().for_each(|number| self.close(number));
         }
         self.shared.wake_supervisors();
@@ -321,20 +318,35 @@ impl Keeper {
     }
 
     fn close(&mut self, number: u64) {
-        self.sleepers.retain(|it| it.connection != number);
+        self.sleepers.remove(&number);
         let Some(connection) = self.connections.remove(&number) else {
             return;
         };
         let Some(Session { owner, .. }) = connection.session else {
             return;
         };
+        if let Some(theirs) = self.by_owner.get_mut(&owner) {
+            theirs.retain(|&other| other != number);
+            if !theirs.is_empty() {
+                return;
+            }
+            self.by_owner.remove(&owner);
+        }
         let process = Identity {
             pid: owner.pid,
             start: owner.start,
         };
-        let mut others = self.connections.values().filter_map(|it| it.session);
-        if !others.any(|it| it.owner == owner) && !self.shared.ledger().has_entries(process) {
+        if !self.shared.ledger().has_entries(process) {
             self.watches.forget(process);
         }
+    }
+}
+
+/// Returns the owner of the adjustments of a client.
+fn owner_of(process: Identity) -> UndoOwner {
+    UndoOwner {
+        pid: process.pid,
+        start: process.start,
+        role: 0,
     }
 }

@@ -5,14 +5,14 @@ use std::time::Duration;
 use procref_supervisor::spec::StopSpec;
 
 use super::shared::now;
-use super::{Keeper, Sleeper, life};
+use super::{Keeper, Sleeper, life, owner_of};
 use crate::kernel::counted::ledger::Session;
 use crate::kernel::counted::sys;
 use crate::kernel::counted::wire::{
     Answer, Call, Reply, Request, Unreadable, VERSION, encode_hello, encode_values, may_sleep,
 };
 use crate::kernel::semset::{Op, Wait};
-use crate::kernel::table::{Outcome, UndoOwner, sleeps_for};
+use crate::kernel::table::{Outcome, sleeps_for};
 use crate::process::Identity;
 
 impl Keeper {
@@ -40,7 +40,7 @@ impl Keeper {
         let Some(session) = connection.session else {
             return self.send(number, seq, Reply::HelloFirst, 0, &[]);
         };
-        if session.nonce != nonce || self.sleepers.iter().any(|it| it.connection == number) {
+        if session.nonce != nonce || self.sleepers.contains_key(&number) {
             return self.close(number);
         }
         if self.shared.ledger().is_removed() {
@@ -50,11 +50,8 @@ impl Keeper {
             Call::Hello { .. } => {}
             Call::Operate(ops) => self.operate(number, session, seq, &ops),
             Call::Wait(ops) if may_sleep(&ops) => {
-                self.sleepers.push(Sleeper {
-                    connection: number,
-                    owner: session.owner,
-                    ops,
-                });
+                let owner = session.owner;
+                self.sleepers.insert(number, Sleeper { owner, ops });
                 self.wake_sleepers();
             }
             Call::Wait(_) => self.close(number),
@@ -68,7 +65,7 @@ impl Keeper {
                     (*ledger.values(), ledger.last_pids().encode())
                 };
                 let waits = |it: &&Sleeper| sleeps_for(&it.ops, &values, slot);
-                let sleepers = self.sleepers.iter().filter(waits).count() as u32;
+                let sleepers = self.sleepers.values().filter(waits).count() as u32;
                 self.send(number, seq, Reply::Done, sleepers, &last);
             }
             Call::Remove => {
@@ -97,14 +94,19 @@ impl Keeper {
         if !self.watches.watch(process) {
             return self.send(number, 0, Reply::Unidentified, 0, &[]);
         }
-        if let Some(connection) = self.connections.get_mut(&number) {
-            let owner = UndoOwner {
-                pid: process.pid,
-                start: process.start,
-                role: 0,
-            };
-            connection.session = Some(Session { owner, nonce });
+        let Some(connection) = self.connections.get_mut(&number) else {
+            return;
+        };
+        let owner = owner_of(process);
+        // No client sends HELLO twice.
+        if connection
+            .session
+            .replace(Session { owner, nonce })
+            .is_some()
+        {
+            return self.close(number);
         }
+        self.by_owner.entry(owner).or_default().push(number);
         let payload = encode_hello(self.own.start);
         self.send(number, 0, Reply::Done, self.own.pid, &payload);
     }
@@ -147,7 +149,7 @@ impl Keeper {
         }
         let ledger = self.shared.ledger();
         let mut woken = Vec::new();
-        self.sleepers.retain(|sleeper| {
+        self.sleepers.retain(|&number, sleeper| {
             let reply = match ledger.try_out(sleeper.owner, &sleeper.ops) {
                 Outcome::Sleeps => return true,
                 Outcome::Done => Reply::Done,
@@ -155,7 +157,7 @@ impl Keeper {
                 Outcome::NotNow => Reply::NotNow,
                 Outcome::OutOfRange => Reply::OutOfRange,
             };
-            woken.push((sleeper.connection, reply));
+            woken.push((number, reply));
             false
         });
         drop(ledger);

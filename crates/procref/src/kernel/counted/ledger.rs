@@ -6,6 +6,7 @@
 //! nothing is not remembered. If it is sent again and can be performed now, it has still happened once.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use super::state::{Change, ClientEntry, Memory, State, Unusable};
 use super::wire::LastPids;
@@ -29,6 +30,8 @@ pub(crate) struct Ledger<M> {
     state: State<M>,
     table: SlotTable,
     entries: Vec<Option<ClientEntry>>,
+    /// The numbers of entries below the last one that are not used.
+    free: Vec<usize>,
     /// The numbers of each owner's entries. The first one has the adjustments.
     owners: BTreeMap<UndoOwner, Vec<usize>>,
     changed_at: u64,
@@ -41,8 +44,12 @@ impl<M: Memory> Ledger<M> {
         let contents = state.contents()?;
         let mut owners: BTreeMap<UndoOwner, Vec<usize>> = BTreeMap::new();
         let mut holders = BTreeMap::new();
+        let mut free = Vec::new();
         for (index, entry) in contents.entries.iter().enumerate() {
-            let Some(entry) = entry else { continue };
+            let Some(entry) = entry else {
+                free.push(index);
+                continue;
+            };
             let numbers = owners.entry(entry.owner).or_default();
             if entry.undo.is_empty() {
                 numbers.push(index);
@@ -59,6 +66,7 @@ impl<M: Memory> Ledger<M> {
             state,
             table: SlotTable::restore(contents.values, contents.last, holders),
             entries: contents.entries,
+            free,
             owners,
             changed_at: contents.changed_at,
             removed: contents.removed,
@@ -97,7 +105,7 @@ impl<M: Memory> Ledger<M> {
     }
 
     pub(crate) fn has_entries(&self, process: Identity) -> bool {
-        self.owners.keys().any(|owner| process_of(owner) == process)
+        self.owners.range(roles_of(process)).next().is_some()
     }
 
     /// Returns the result that an array would have which sleeps and changes nothing.
@@ -174,8 +182,8 @@ impl<M: Memory> Ledger<M> {
 
     /// Ends a process with all of its roles. Returns `false` if it had no sessions.
     pub(crate) fn end(&mut self, process: Identity, now: u64) -> bool {
-        let owners = self.owners.keys().copied();
-        let ended: Vec<UndoOwner> = owners.filter(|it| process_of(it) == process).collect();
+        let owners = self.owners.range(roles_of(process));
+        let ended: Vec<UndoOwner> = owners.map(|(&owner, _)| owner).collect();
         ended.iter().for_each(|&owner| self.end_owner(owner, now));
         !ended.is_empty()
     }
@@ -199,10 +207,17 @@ impl<M: Memory> Ledger<M> {
 
     fn commit(&mut self, pid: u32, touched: &[u16], entries: &[(usize, Option<ClientEntry>)]) {
         for &(index, entry) in entries {
-            if self.entries.len() <= index {
-                self.entries.resize(index + 1, None);
+            if self.entries.len() == index {
+                self.entries.push(None);
+                self.free.push(index);
             }
-            self.entries[index] = entry;
+            let before = std::mem::replace(&mut self.entries[index], entry);
+            match (before, entry) {
+                // A new entry is the last one of the list: see `free_entry`.
+                (None, Some(_)) => drop(self.free.pop()),
+                (Some(_), None) => self.free.push(index),
+                (None, None) | (Some(_), Some(_)) => {}
+            }
         }
         self.state.commit(&Change {
             values: self.table.values(),
@@ -221,15 +236,21 @@ impl<M: Memory> Ledger<M> {
         numbers.iter().copied().find(is_own)
     }
 
+    /// Returns the number of an entry that is not used.
     fn free_entry(&self) -> usize {
-        let free = self.entries.iter().position(Option::is_none);
-        free.unwrap_or(self.entries.len())
+        self.free.last().copied().unwrap_or(self.entries.len())
     }
 
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn into_memory(self) -> M {
         self.state.into_memory()
     }
+}
+
+/// Returns the range of a process with all of its roles.
+fn roles_of(Identity { pid, start }: Identity) -> RangeInclusive<UndoOwner> {
+    let owner = |role| UndoOwner { pid, start, role };
+    owner(0)..=owner(u16::MAX)
 }
 
 fn process_of(owner: &UndoOwner) -> Identity {
