@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Hold a service until this process gets a stop signal
     Hold(HoldArgs),
+    /// Connect standard input and output to a service
+    Connect(ConnectArgs),
     /// Keep a service running without clients
     Pin(AcquireArgs),
     /// Unpin a service, so that it stops after its last client
@@ -165,6 +167,20 @@ pub(crate) struct EnvArgs {
     /// Format of the output
     #[arg(long, value_enum, default_value = "sh", value_name = "FORMAT")]
     pub(crate) format: EnvFormat,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ConnectArgs {
+    /// Name of the service
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) service: ServiceFlags,
+
+    /// Unix socket of the service; {dir} is the runtime directory
+    ///
+    /// The default is the service's port. If it has none, the default is the socket of its readiness probe unix:PATH.
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub(crate) socket: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -66,6 +66,7 @@ impl ServiceSpec {
         let is_prestart_needed = self.prestart.is_needed();
         command = match &self.ready {
             Some(When::Asked(ready)) => command.ready(ready.clone()),
+            Some(When::Socket(path)) => command.ready(Ready::unix(path)),
             // The process that does the work before the program is not the service yet.
             Some(When::Started) if is_prestart_needed => command.ready(prestart::started()),
             None if is_prestart_needed && !self.has_port() => prestart::started_by_default(command),

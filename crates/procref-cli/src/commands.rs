@@ -10,6 +10,7 @@ use crate::prestart;
 
 mod check;
 mod completions;
+mod connect;
 pub(crate) mod env;
 mod gc;
 mod help;
@@ -31,6 +32,7 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<ExitCode> {
     match &cli.command {
         Command::Run(args) => run::run(globals, args),
         Command::Hold(args) => hold::run(globals, args),
+        Command::Connect(args) => connect::run(globals, args),
         Command::Pin(args) => pin::run(globals, args),
         Command::Env(args) => env::run(globals, args),
         Command::Unpin(args) => unpin::run(globals, args),

@@ -1,6 +1,6 @@
 //! A running service, as the programs that use it see it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use procref::{Listed, ServiceInfo, State};
@@ -50,6 +50,11 @@ impl RunningService {
             depends_on: definition::recorded_dependencies(status.definition()),
             info: status.instance()?.clone(),
         })
+    }
+
+    /// Fills in `{port}` and `{dir}` of this service.
+    pub(crate) fn filled(&self, template: &OsStr) -> OsString {
+        procref::fill_in(template, |place| self.value_of(place))
     }
 
     /// Returns the value of `port` or `dir`.

@@ -1,6 +1,7 @@
 //! Parsers for values that have the same form on the command line and in a configuration file.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use procref::{Ready, StopSignal};
@@ -91,6 +92,8 @@ pub(crate) fn port(text: &str) -> Result<Port, String> {
 pub(crate) enum When {
     /// The program was executed.
     Started,
+    /// The service accepts connections on the Unix socket at this path, which is a template.
+    Socket(PathBuf),
     /// A probe succeeds.
     Asked(Ready),
 }
@@ -154,6 +157,7 @@ pub(crate) fn health(text: &str) -> Result<Health, String> {
     }
     match ready(text) {
         Ok(When::Asked(probe)) => Ok(Health::Asked(probe)),
+        Ok(When::Socket(path)) => Ok(Health::Asked(Ready::unix(path))),
         Ok(When::Started) => Err(format!("unknown check; choose one of {HEALTH}")),
         // Health checks and readiness conditions have different lists.
         Err(reason) => Err(reason

@@ -32,7 +32,7 @@ pub(super) fn unix(path: &str) -> Result<When, String> {
         "" => {
             Err("the socket's path is missing; write for example unix:/path/to/socket".to_owned())
         }
-        path => Ok(When::Asked(Ready::unix(path))),
+        path => Ok(When::Socket(path.into())),
     }
 }
 
