@@ -11,7 +11,7 @@ environment. It uses the code blocks that have one of these words after the lang
                                   Ctrl-C; the block must succeed, too
     ```text output                the previous block must have printed this; `...` matches any text
 
-At the end of a page, no service and no file in the runtime directory may be left.
+At the end of a page, no service and no file in the runtime directory may be left, except the logs of the last runs.
 
     scripts/docs-commands.py [PAGE...]
 """
@@ -175,11 +175,11 @@ class Sandbox:
             subprocess.run([PROCREF, *where, "stop", "--force", service["name"]], env=self.env)
 
     def leftovers(self):
-        """The files in the runtime directories, and the services."""
+        """The files in the runtime directories, except the logs of the last runs, and the services."""
         files = [
             str(path)
             for path in self.run.rglob("*")
-            if not path.is_dir() and path.name != "project"
+            if not path.is_dir() and path.name != "project" and ".kept.log" not in path.name
         ]
         return files + [json.dumps(service) for service in self.services()]
 

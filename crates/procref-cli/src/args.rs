@@ -54,7 +54,7 @@ pub(crate) enum Command {
     Ps(PsArgs),
     /// Show the state and the clients of a service
     Status(NamedArgs),
-    /// Print the output of a service
+    /// Print the output of services, also of those that have stopped
     Logs(LogsArgs),
     /// Stop services
     Stop(StopArgs),
@@ -214,12 +214,13 @@ pub(crate) struct NamedArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct LogsArgs {
-    /// Name of the service
-    pub(crate) name: String,
+    /// Names of the services
+    #[arg(value_name = "NAME", required = true)]
+    pub(crate) names: Vec<String>,
     #[command(flatten)]
     pub(crate) which: Which,
 
-    /// Keep printing new output until the service stops
+    /// Keep printing new output until the service stops; wait for its start if it is not running
     #[arg(long, short)]
     pub(crate) follow: bool,
 

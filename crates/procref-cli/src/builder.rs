@@ -87,9 +87,10 @@ impl ServiceSpec {
         if let Some(signal) = self.stop_signal {
             command = command.stop_signal(signal);
         }
-        if let Some(log) = &self.log {
-            command = command.log(log);
-        }
+        command = match &self.log {
+            Some(log) => command.log(log),
+            None => command.keep_log(),
+        };
         Some(command)
     }
 }

@@ -72,7 +72,7 @@ pub(crate) struct ServiceFlags {
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) cwd: Option<PathBuf>,
 
-    /// File that keeps the service's output [default: a log that is removed with the service]
+    /// File that keeps the service's output [default: a log that is kept until the next start]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) log: Option<PathBuf>,
 

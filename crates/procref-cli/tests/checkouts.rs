@@ -162,6 +162,7 @@ fn g7_projects_directory_open_to_others_is_refused() {
         stderr.contains("mode 0755") && stderr.contains("chmod 700"),
         "{stderr}"
     );
+    fs::set_permissions(&projects, fs::Permissions::from_mode(0o700)).expect("chmod");
 }
 
 #[test]

@@ -6,9 +6,11 @@ mod support;
 
 use std::fs;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::Stdio;
 
 use procref_testkit::deadline;
+use procref_testkit::scene::write_private;
 use rustix::process::Signal;
 use support::{
     PROCREF, create_gate, path_text,
@@ -289,7 +291,7 @@ fn logs_print_last_lines_and_follow_until_the_service_stops() {
     assert_eq!(follower.line(), "four");
     // Another file replaces the log.
     fs::rename(&log, format!("{log}.1")).expect("rename");
-    fs::write(&log, "five\n").expect("write the new log");
+    write_private(Path::new(&log), "five\n");
     assert_eq!(follower.line(), "five");
     holder.leave();
     assert_eq!(follower.wait().code(), Some(0));

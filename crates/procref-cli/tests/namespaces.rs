@@ -15,7 +15,7 @@ use std::process::Command;
 use procref_testkit::observe::Identity;
 use procref_testkit::scene::write_private;
 use support::{
-    PROCREF,
+    PROCREF, path_text,
     sandbox::{Finished, Holder, Sandbox, finish},
     user_namespace,
 };
@@ -52,6 +52,9 @@ fn successful(done: Finished) -> String {
 /// Returns the files of the runtime directory with their content.
 fn contents(sandbox: &Sandbox) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files = sandbox.files();
+    // Services of other namespaces leave logs, too.
+    let own = sandbox.kept_log("db");
+    files.extend(own.exists().then_some(own));
     files.sort();
     let read = |path: PathBuf| {
         let bytes = fs::read(&path).expect("read a file");
@@ -110,7 +113,14 @@ fn g1_other_namespaces_have_services_of_their_own() {
             &words,
         )));
         assert!(out.contains("own "), "{namespaces:?}: {out}");
-        assert!(!out.contains("removed"), "{namespaces:?}: {out}");
+        // `gc` removes the log of the other namespace's own service.
+        let own = format!("removed {}", path_text(&sandbox.kept_log("db")));
+        assert!(!out.contains(&own), "{namespaces:?}: {out}");
+        let mut removed = out.lines().filter(|line| line.contains("removed"));
+        assert!(
+            removed.all(|line| line.ends_with(".kept.log")),
+            "{namespaces:?}: {out}"
+        );
         assert!(instance.is_live(), "{namespaces:?}: {out}");
         assert_eq!(contents(&sandbox), files, "{namespaces:?}");
         let status = sandbox.json("db", &["status", "db", "--json"]);

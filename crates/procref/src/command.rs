@@ -54,6 +54,15 @@ pub(crate) fn default_log(key: &ServiceKey) -> PathBuf {
     key.namespace.dir().join(format!("{}.log", key.file_stem()))
 }
 
+/// The log of a service whose log is kept after its end.
+///
+/// The name differs from that of [`default_log`], so each process that removes the files of an instance leaves this log,
+/// whatever settings that process has.
+pub(crate) fn kept_log(key: &ServiceKey) -> PathBuf {
+    let name = format!("{}.kept.log", key.file_stem());
+    key.namespace.dir().join(name)
+}
+
 /// The log files in the runtime directory, which are removed with the service.
 pub(crate) fn default_logs(key: &ServiceKey) -> [PathBuf; 2] {
     log::files(&default_log(key))
@@ -126,6 +135,7 @@ pub struct ServiceCommand {
     health_timeout: Duration,
     stop_signal: StopSignal,
     log: Option<PathBuf>,
+    keep_log: bool,
     log_limit: u64,
 }
 
@@ -147,6 +157,7 @@ impl ServiceCommand {
             health_timeout: DEFAULT_HEALTH_TIMEOUT,
             stop_signal: StopSignal::default(),
             log: None,
+            keep_log: false,
             log_limit: DEFAULT_LOG_LIMIT,
         }
     }
@@ -326,6 +337,29 @@ impl ServiceCommand {
         self
     }
 
+    /// Keeps the log in the runtime directory after the service has stopped, or has failed to start.
+    ///
+    /// The next start of the service removes the log of the run before, so there is one log for each service, with an
+    /// older part if it exceeded its [limit](Self::log_limit). [`Services::gc`](crate::Services::gc) removes the
+    /// logs of services that no process uses. [`SharedService::kept_log`](crate::SharedService::kept_log) returns
+    /// the path. This setting has no effect on a log that [`log`](Self::log) sets.
+    ///
+    /// ```no_run
+    /// # fn example() -> procref::Result<()> {
+    /// let command = procref::ServiceCommand::new("redis-server").arg("--port={port}").keep_log();
+    /// let service = procref::SharedService::builder("redis").command(command).build()?;
+    /// let failed = service.acquire_blocking().is_err();
+    /// if failed {
+    ///     println!("{}", std::fs::read_to_string(service.kept_log()).unwrap_or_default());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn keep_log(mut self) -> Self {
+        self.keep_log = true;
+        self
+    }
+
     /// Sets the size limit of the log, in bytes. The default is 10 MiB.
     ///
     /// A start renames a longer log to `PATH.1`, and replaces that file. While the service runs, its
@@ -371,7 +405,10 @@ impl ServiceCommand {
     pub(crate) fn log_path(&self, key: &ServiceKey) -> PathBuf {
         let dir = key.namespace.dir();
         let Some(log) = &self.log else {
-            return default_log(key);
+            return match self.keep_log {
+                true => kept_log(key),
+                false => default_log(key),
+            };
         };
         let log = PathBuf::from(template::expand(log.as_os_str(), 0, dir));
         // If there is no working directory, opening the log returns the error.

@@ -1,9 +1,10 @@
 //! The public interface of a service: build it, acquire it, wait for it, stop it, list it.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::command;
 use crate::crash;
 use crate::engine::config::Config;
 use crate::engine::waiting::Waiting;
@@ -320,6 +321,13 @@ impl SharedService {
     #[must_use]
     pub fn runtime_dir(&self) -> &Path {
         self.key.namespace.dir()
+    }
+
+    /// Returns the path of the log that [`ServiceCommand::keep_log`](crate::ServiceCommand::keep_log) keeps, even if
+    /// there is no such log.
+    #[must_use]
+    pub fn kept_log(&self) -> PathBuf {
+        command::kept_log(&self.key)
     }
 
     /// Returns the name of the kernel object that counts the clients, as the system's tools print it.

@@ -20,13 +20,12 @@ use crate::error::{Error, Result};
 /// An inotify instance, and a pipe that is closed when the service has stopped.
 pub(super) struct Changes {
     log: OwnedFd,
-    stopped: OwnedFd,
+    stopped: Option<OwnedFd>,
 }
 
 impl Changes {
-    /// Watches the directory and not the log itself, because a start renames a log that is too long and creates
-    /// another one.
-    pub(super) fn watch(log: &LogFile, service: SharedService) -> Result<Self> {
+    /// Watches the directory and not the log itself, because a start creates another log.
+    pub(super) fn watch(log: &LogFile) -> Result<Self> {
         let dir = log.path.parent().unwrap_or(Path::new("/"));
         let watch = || {
             let watch = inotify::init(inotify::CreateFlags::CLOEXEC)?;
@@ -38,12 +37,21 @@ impl Changes {
         };
         Ok(Self {
             log: watch().map_err(|error: Errno| log.failed(error.into()))?,
-            stopped: wait_stopped(service)?,
+            stopped: None,
         })
     }
 
+    /// Reports from now on that the service has stopped.
+    pub(super) fn wait_stopped(&mut self, service: SharedService) -> Result<()> {
+        self.stopped = Some(wait_stopped(service)?);
+        Ok(())
+    }
+
     pub(super) fn next(&mut self, log: &LogFile) -> Result<Change> {
-        let mut watched = [&self.log, &self.stopped].map(|fd| PollFd::new(fd, PollFlags::IN));
+        let watched = [Some(&self.log), self.stopped.as_ref()];
+        let watched = watched.into_iter().flatten();
+        let mut watched: Vec<PollFd<'_>> =
+            watched.map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
         loop {
             match poll(&mut watched, None) {
                 Err(Errno::INTR) => {}
@@ -51,16 +59,16 @@ impl Changes {
                 Err(error) => return Err(log.failed(error.into())),
             }
         }
-        let [has_changed, has_stopped] = watched.map(|fd| !fd.revents().is_empty());
-        if has_changed {
+        let mut ready = watched.iter().map(|fd| !fd.revents().is_empty());
+        let (has_changed, has_stopped) = (ready.next(), ready.next());
+        if has_changed == Some(true) {
             let mut events = [MaybeUninit::uninit(); 4096];
             rustix::io::read(&self.log, &mut events[..])
                 .map_err(|error| log.failed(error.into()))?;
         }
-        Ok(if has_stopped {
-            Change::Stopped
-        } else {
-            Change::Output
+        Ok(match has_stopped {
+            Some(true) => Change::Stopped,
+            _ => Change::Output,
         })
     }
 }

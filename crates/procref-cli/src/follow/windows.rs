@@ -15,11 +15,15 @@ use crate::error::{Error, Result};
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// A channel that is closed when the service has stopped.
-pub(super) struct Changes(Receiver<()>);
+pub(super) struct Changes(Option<Receiver<()>>);
 
 impl Changes {
+    pub(super) fn watch(_: &LogFile) -> Result<Self> {
+        Ok(Self(None))
+    }
+
     /// Starts a thread that waits until the service has stopped. The thread ends with this process.
-    pub(super) fn watch(_: &LogFile, service: SharedService) -> Result<Self> {
+    pub(super) fn wait_stopped(&mut self, service: SharedService) -> Result<()> {
         let (open, stopped) = mpsc::channel::<()>();
         let wait = move || {
             // After an error, there is nothing to wait for either.
@@ -30,11 +34,16 @@ impl Changes {
         thread
             .spawn(wait)
             .map_err(|error| Error::io("wait for the service to stop", error))?;
-        Ok(Self(stopped))
+        self.0 = Some(stopped);
+        Ok(())
     }
 
     pub(super) fn next(&mut self, _: &LogFile) -> Result<Change> {
-        Ok(match self.0.recv_timeout(INTERVAL) {
+        let Some(stopped) = &self.0 else {
+            thread::sleep(INTERVAL);
+            return Ok(Change::Output);
+        };
+        Ok(match stopped.recv_timeout(INTERVAL) {
             Err(RecvTimeoutError::Disconnected) => Change::Stopped,
             _ => Change::Output,
         })

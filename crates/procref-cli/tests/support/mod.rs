@@ -32,6 +32,12 @@ pub fn path_text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
+/// Returns `true` if the file is a log that stays after its service has stopped.
+pub fn is_kept_log(path: &Path) -> bool {
+    let name = path_text(path);
+    name.ends_with(".kept.log") || name.ends_with(".kept.log.1")
+}
+
 /// Returns the standard output and the standard error as text.
 pub fn output_text(output: &Output) -> (String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -16,7 +16,7 @@ use procref_testkit::observe::Identity;
 use procref_testkit::{deadline, kernel};
 use tempfile::TempDir;
 
-use super::{PROCREF, live_process, output_text, path_text};
+use super::{PROCREF, is_kept_log, live_process, output_text, path_text};
 
 /// A time limit that no step of a test reaches.
 const LONG: Duration = Duration::from_secs(60);
@@ -229,12 +229,21 @@ impl Sandbox {
         });
     }
 
-    /// Returns all files in the runtime directory.
+    /// Returns all files in the runtime directory, except the logs that stay until the next start or `gc`.
     pub fn files(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.runtime_dir()).expect("list the runtime directory");
         entries
             .map(|entry| entry.expect("an entry").path())
+            .filter(|path| !is_kept_log(path))
             .collect()
+    }
+
+    /// Returns the path of the log that stays after the service has stopped.
+    pub fn kept_log(&self, name: &str) -> PathBuf {
+        let service = SharedService::builder(name)
+            .base_dir(self.runtime_dir())
+            .build();
+        service.expect("a service").kept_log()
     }
 
     /// Starts `procref run NAME` with these options and a script as its client.
@@ -273,6 +282,14 @@ impl Drop for Sandbox {
     fn drop(&mut self) {
         if !thread::panicking() {
             self.assert_nothing_left();
+            let names = self.names.borrow().clone();
+            let names = names.iter().filter(|it| !it.is_empty() && it.len() < 256);
+            let logs: Vec<PathBuf> = names.map(|name| self.kept_log(name)).collect();
+            if logs.iter().any(|log| log.exists()) {
+                let _ = finish(self.command(PROCREF).args(["--no-config", "gc"]));
+            }
+            let left: Vec<_> = logs.iter().filter(|log| log.exists()).collect();
+            assert!(left.is_empty(), "gc removes the logs: {left:?}");
             return;
         }
         // A failed test must not leave services to other tests.

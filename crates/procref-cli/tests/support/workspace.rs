@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use procref_testkit::deadline;
 use tempfile::TempDir;
 
-use super::{PROCREF, output_text, stdout_of};
+use super::{PROCREF, is_kept_log, output_text, stdout_of};
 
 /// A temporary directory with a home, a runtime directory, and any number of projects.
 ///
@@ -92,8 +92,13 @@ impl Workspace {
 
     /// Returns the records, logs and sockets in the runtime directories.
     ///
-    /// The directories themselves and their links to projects stay there.
+    /// The directories themselves and their links to projects stay there. The logs stay until the next start or `gc`.
     pub fn leftovers(&self) -> Vec<PathBuf> {
+        let files = self.files().into_iter();
+        files.filter(|path| !is_kept_log(path)).collect()
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         let mut open = vec![self.runtime_dir()];
         while let Some(dir) = open.pop() {
@@ -119,9 +124,21 @@ impl Workspace {
 
 impl Drop for Workspace {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.wait_no_leftovers();
+        if std::thread::panicking() {
+            return;
         }
+        self.wait_no_leftovers();
+        // A supervisor has the lock until it has removed the kernel object.
+        deadline::until_true("gc removes the logs", || {
+            self.files().is_empty() || {
+                let gc = self
+                    .procref(self.root.path())
+                    .args(["gc", "--all"])
+                    .output();
+                let _ = gc.expect("run gc");
+                self.files().is_empty()
+            }
+        });
     }
 }
 

@@ -104,6 +104,22 @@ pub(crate) fn files(path: &Path) -> [PathBuf; 2] {
     [path.to_owned(), rotated.into()]
 }
 
+/// Removes the log of the run before, and the rotated log.
+///
+/// Call this with the transition lock held, after the previous instance has exited. The log is not truncated instead,
+/// because a process that reads it could not distinguish a truncated log that has grown again from a longer one.
+pub(super) fn remove(service: &str, path: &Path) -> Result<()> {
+    for path in files(path) {
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failure(service, "remove", &path, error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Truncates the log of a running service if it exceeds the limit, and returns `true` if it did. The last
 /// `limit` bytes are kept in `PATH.1`, which is replaced.
 ///

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use regex_lite::Regex;
 
-use super::log::{Forbidden, ServiceLog};
+use super::log::{self, Forbidden, ServiceLog};
 use super::{ServiceCommand, program};
 use crate::error::{Error, Result};
 use crate::key::ServiceKey;
@@ -77,6 +77,9 @@ impl ServiceCommand {
             Some(_) => Forbidden::WritableByOthers,
             None => Forbidden::GroupOrWorld,
         };
+        if self.log.is_none() && self.keep_log {
+            log::remove(service, &self.log_path(key))?;
+        }
         let log = ServiceLog::open(service, self.log_path(key), self.log_limit, forbidden)?;
         let surroundings = Surroundings {
             key,

@@ -12,8 +12,18 @@ use crate::name::{Digest, Name};
 use crate::namespace;
 use crate::namespace::Namespace;
 
-/// Records, drafts, logs, older logs, and notes of failed starts.
-const ENDINGS: [&str; 5] = [".json", ".tmp", ".log", ".log.1", ".failed"];
+/// Records, drafts, kept logs, logs, older logs, and notes of failed starts.
+///
+/// A kept log also has the ending of a log, so its endings come first.
+const ENDINGS: [&str; 7] = [
+    ".json",
+    ".tmp",
+    ".kept.log",
+    ".kept.log.1",
+    ".log",
+    ".log.1",
+    ".failed",
+];
 
 /// A file whose name has procref's form.
 #[derive(Debug)]

@@ -24,6 +24,44 @@ fn default_log_is_private_and_beside_the_record() {
 }
 
 #[test]
+fn kept_log_has_only_the_last_run_and_is_not_removed_with_the_record() {
+    let scratch = scratch();
+    let command = truth().keep_log();
+    let path = command.prepare(&scratch.key).unwrap().log.path;
+    assert_eq!(path, kept_log(&scratch.key));
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+    let removed = crate::record::files(&scratch.key);
+    assert!(!removed.contains(&path), "{removed:?}");
+    let [_, older] = files(&path);
+    fs::write(&path, "before\n").unwrap();
+    fs::write(&older, "long before\n").unwrap();
+    fs::set_permissions(&older, fs::Permissions::from_mode(0o600)).unwrap();
+    let listed = crate::record::files::scan(&scratch.key.namespace).unwrap();
+    let mut listed: Vec<_> = listed.into_iter().map(|file| file.path).collect();
+    listed.sort();
+    assert_eq!(
+        listed,
+        [path.clone(), older.clone()],
+        "`gc` finds both files"
+    );
+
+    let mut before = fs::File::open(&path).unwrap();
+    let log = command.prepare(&scratch.key).unwrap().log;
+    assert_eq!((log.start, fs::read(&path).unwrap()), (0, Vec::new()));
+    assert!(!older.exists());
+    let mut read = String::new();
+    std::io::Read::read_to_string(&mut before, &mut read).unwrap();
+    assert_eq!(
+        read, "before\n",
+        "a process that reads the log keeps its file"
+    );
+    assert_eq!(
+        command.log("own").log_path(&scratch.key),
+        std::path::absolute("own").unwrap()
+    );
+}
+
+#[test]
 fn tail_shows_only_lines_of_this_run() {
     let scratch = scratch();
     let path = scratch.path("log");

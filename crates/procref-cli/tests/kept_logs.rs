@@ -1,0 +1,153 @@
+//! The log of the last run, which stays after the service has stopped.
+
+#![cfg(target_os = "linux")]
+
+mod support;
+
+use std::fs;
+use std::path::PathBuf;
+
+use procref_testkit::deadline;
+use support::{
+    is_kept_log, output_text,
+    sandbox::{Running, Sandbox},
+    workspace::{Project, Workspace},
+};
+
+/// A service that prints its argument, which is the number of its run.
+const NUMBERED: &str = "\
+[services.db]
+start = ['sh', '-c', 'read -r run <run; echo \"run $run\"; echo; exec sleep 600']
+ready = 'log:^$'
+";
+
+fn set_run(project: &Project<'_>, number: &str) {
+    fs::write(project.dir.join("run"), format!("{number}\n")).expect("write a file");
+}
+
+/// Returns the files of the project's runtime directory, except the link to the project.
+fn files(project: &Project<'_>) -> Vec<PathBuf> {
+    let status = project.procref(&["status", "db", "--json"]).output();
+    let (out, _) = output_text(&status.expect("run procref"));
+    let status: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    let dir = PathBuf::from(status["runtime_dir"].as_str().expect("a path"));
+    let entries = fs::read_dir(dir).expect("list the directory");
+    entries
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.file_name().is_some_and(|name| name != "project"))
+        .collect()
+}
+
+#[test]
+fn g6_log_of_the_last_run_stays_until_the_next_start_or_gc() {
+    let workspace = Workspace::new();
+    let project = workspace.project("app", NUMBERED);
+    for run in ["one", "two"] {
+        set_run(&project, run);
+        project.output(&["run", "db", "--", "true"]);
+        project.output(&["wait", "db", "--stopped", "--timeout", "60s"]);
+        assert_eq!(project.output(&["logs", "db"]), format!("run {run}\n\n"));
+    }
+    workspace.wait_no_leftovers();
+    let left = files(&project);
+    assert!(left.len() == 1 && is_kept_log(&left[0]), "{left:?}");
+    let collected = project.output(&["gc"]);
+    assert!(collected.contains("removed "), "{collected}");
+    assert!(files(&project).is_empty());
+    let (code, stderr) = project.failure(&["logs", "db"]);
+    assert_eq!(code, 3);
+    assert!(stderr.contains("is not running"), "{stderr}");
+}
+
+#[test]
+fn gc_keeps_the_log_of_a_running_service() {
+    let workspace = Workspace::new();
+    let project = workspace.project("app", NUMBERED);
+    set_run(&project, "one");
+    project.output(&["pin", "db"]);
+    project.output(&["gc"]);
+    assert_eq!(project.output(&["logs", "db"]), "run one\n\n");
+    project.output(&["stop", "db"]);
+}
+
+#[test]
+fn failed_start_leaves_its_log() {
+    let sandbox = Sandbox::new();
+    for text in ["broken", "broken again"] {
+        let start = format!("sh -c 'echo {text}; exit 3'");
+        let done = sandbox.run("db", &["run", "db", "--start", &start, "--", "true"]);
+        assert_eq!(done.code, Some(125), "{done:?}");
+        assert_eq!(sandbox.stdout("db", &["logs", "db"]), format!("{text}\n"));
+    }
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn logs_of_several_services_have_prefixes() {
+    let workspace = Workspace::new();
+    let project = workspace.project(
+        "app",
+        "[services.a]\nstart = \"sh -c 'echo one; printf two; exec sleep 600'\"\nready = 'cmd:grep -q two {root}/log'\nlog = 'log'\n\
+         [services.cache]\nstart = \"sh -c 'echo three; exec sleep 600'\"\nready = 'log:three'\n",
+    );
+    project.output(&["pin", "a"]);
+    project.output(&["pin", "cache"]);
+    let expected = "a     | one\na     | two\ncache | three\n";
+    assert_eq!(project.output(&["logs", "a", "cache"]), expected);
+    let follow = ["logs", "-f", "-n", "1", "a", "cache"];
+    let follower = Running::new(&mut project.procref(&follow));
+    assert_eq!(follower.line(), "cache | three");
+    project.output(&["stop", "--all"]);
+    assert_eq!(
+        follower.line(),
+        "a     | two",
+        "the line ends with the service"
+    );
+    let mut follower = follower;
+    assert_eq!(follower.wait().code(), Some(0));
+    assert_eq!(project.output(&["logs", "a", "cache"]), expected);
+}
+
+/// Waits until the process watches for changes of files.
+fn wait_watching(running: &Running) {
+    let dir = format!("/proc/{}/fd", running.child.id());
+    deadline::until_true("the process has an inotify instance", || {
+        let entries = fs::read_dir(&dir).expect("list the descriptors");
+        let mut links = entries
+            .flatten()
+            .flat_map(|entry| fs::read_link(entry.path()));
+        links.any(|link| link.to_string_lossy().contains("inotify"))
+    });
+}
+
+#[test]
+fn logs_follow_waits_for_a_start() {
+    let workspace = Workspace::new();
+    let project = workspace.project("app", NUMBERED);
+    for run in ["one", "two"] {
+        set_run(&project, run);
+        let mut follower = Running::new(&mut project.procref(&["logs", "-f", "db"]));
+        wait_watching(&follower);
+        if run == "two" {
+            assert_eq!(follower.line(), "run one", "the last run comes first");
+            assert_eq!(follower.line(), "");
+        }
+        project.output(&["run", "db", "--", "true"]);
+        assert_eq!(follower.line(), format!("run {run}"));
+        assert_eq!(follower.line(), "");
+        assert_eq!(follower.wait().code(), Some(0));
+    }
+    let mut follower = Running::new(&mut project.procref(&["logs", "-f", "-n", "0", "db"]));
+    wait_watching(&follower);
+    let program = "sh -c 'echo failed; exit 3'";
+    project.failure(&["run", "db", "--start", program, "--", "true"]);
+    assert_eq!(follower.line(), "failed");
+    assert_eq!(
+        follower.wait().code(),
+        Some(0),
+        "a start that fails is an end"
+    );
+    let (code, stderr) = project.failure(&["logs", "-f", "dbb"]);
+    assert_eq!(code, 3);
+    assert!(stderr.contains("did you mean `db`?"), "{stderr}");
+}
