@@ -11,6 +11,7 @@
 mod clients;
 mod configuration;
 mod doctor;
+mod hold;
 mod refusals;
 mod sandbox;
 mod services;
