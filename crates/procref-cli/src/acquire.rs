@@ -12,7 +12,7 @@ use procref::{ServiceHandle, SharedService};
 use crate::definition;
 use crate::describe;
 use crate::environment::{self, Variables};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::globals::Globals;
 use crate::output;
 use crate::prestart::failure;
@@ -86,7 +86,7 @@ impl AcquiredServices {
                 release(handles.into_iter().flatten())?;
                 let spec = specs[at];
                 let explain = |error| advice::explain(spec, failure::about_program(spec, error));
-                return Err(crate::error::Error::from(error).explained(explain));
+                return Err(Error::from(error).explained(explain));
             }
             Some(Ok(())) => {}
         }

@@ -94,22 +94,22 @@ fn g2_client_of_several_services_is_one_process_and_holds_all() {
 #[test]
 fn dependencies_of_several_services_are_acquired_first_and_once() {
     let workspace = Workspace::new();
-    let link = |name: &str, needs: &str| {
-        format!(
-            "[services.{name}]\nstart = ['sh', '-c', 'echo {name} >>order; echo ready; exec sleep 600']\n\
-             ready = 'log:^ready'\ndepends-on = [{needs}]\nexport = {{ URL = '{name}' }}\n"
-        )
-    };
-    let config = [
-        link("front", "'back'"),
-        link("back", ""),
-        link("mid", "'back'"),
-    ]
-    .concat();
-    let project = workspace.project("app", &config.replace("'mid'", "'front'"));
+    let config = "
+[services.front]
+start = ['sh', '-c', 'echo front >>order; echo ready; exec sleep 600']
+ready = 'log:^ready'
+depends-on = ['back']
+export = { URL = 'front' }
+
+[services.back]
+start = ['sh', '-c', 'echo begun >>order; sleep 0.3; echo back >>order; echo ready; exec sleep 600']
+ready = 'log:^ready'
+export = { URL = 'back' }
+";
+    let project = workspace.project("app", config);
     assert_eq!(run(&project, &["front", "back"], "echo $URL"), "front\n");
     let order = fs::read_to_string(project.dir.join("order")).expect("read a file");
-    assert_eq!(order, "back\nfront\n");
+    assert_eq!(order, "begun\nback\nfront\n");
 }
 
 #[test]
