@@ -35,6 +35,10 @@ const EXAMPLES: &[(&str, &[Example])] = &[
                 "procref run postgres redis -- pytest",
             ),
             (
+                "Use several services. They start side by side:",
+                "procref run postgres redis -- pytest",
+            ),
+            (
                 "Keep the service for a minute after its last client:",
                 "procref run redis --linger 1m -- redis-cli -p {port} ping",
             ),
