@@ -4,7 +4,7 @@
 
 mod support;
 
-use support::{output_text, workspace::Workspace};
+use support::{output_text, stdout_of, workspace::Workspace};
 
 const REDIS: &str = "[services.redis]\nstart = 'sleep 600'\nready = 'started'\n";
 
@@ -232,10 +232,18 @@ fn internal_commands_are_hidden() {
         .iter()
         .map(|shell| project.output(&["completions", shell]))
         .collect();
-    for text in &texts {
-        for command in ["watch-client", "unpin", "doctor", "help"] {
-            assert!(text.contains(command), "{command}: {text}");
+    // The scripts contain no commands. They execute procref to get the words.
+    for (words, expected) in [
+        (&[""][..], &["unpin", "doctor", "help"][..]),
+        (&["run", "--"], &["--watch-client"]),
+    ] {
+        let line = [&["--", "procref"], words].concat();
+        let mut command = project.procref(&line);
+        let text = stdout_of(command.env("PROCREF_COMPLETE", "fish"));
+        for word in expected {
+            assert!(text.contains(word), "{word}: {text}");
         }
+        texts.push(text);
     }
     texts.push(project.output(&["help"]));
     texts.push(project.output(&["man"]));

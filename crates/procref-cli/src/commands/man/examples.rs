@@ -35,10 +35,6 @@ const EXAMPLES: &[(&str, &[Example])] = &[
                 "procref run postgres redis -- pytest",
             ),
             (
-                "Use several services. They start side by side:",
-                "procref run postgres redis -- pytest",
-            ),
-            (
                 "Keep the service for a minute after its last client:",
                 "procref run redis --linger 1m -- redis-cli -p {port} ping",
             ),
@@ -56,6 +52,13 @@ const EXAMPLES: &[(&str, &[Example])] = &[
                 "procref hold redis --for-pid 4711",
             ),
         ],
+    ),
+    (
+        "connect",
+        &[(
+            "Type requests to a service until Ctrl-D:",
+            "procref connect redis",
+        )],
     ),
     (
         "pin",
