@@ -34,7 +34,12 @@ impl Ending {
         // The threads never get a signal that suspends this process, because the process may hold the service's lock.
         let _unsuspended = Unsuspended::begin();
         if let Some(pid) = args.for_pid {
-            let process = Process::open(pid)?;
+            let process = Process::open(pid).map_err(|error| match error {
+                procref::Error::Process { source, .. } => {
+                    Error::io(format!("hold a service for process {pid}"), source)
+                }
+                other => other.into(),
+            })?;
             ending.spawn("wait for the process of --for-pid", move || {
                 process.wait(Duration::MAX)?;
                 Ok(format!("process {pid} exited"))
