@@ -120,10 +120,36 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) no_fill: bool,
 
+    /// Shell command to run as the client; the variables of the services are set
+    ///
+    /// This is short for -- sh -c TEXT, and on Windows for -- cmd /c TEXT.
+    #[arg(short = 'c', value_name = "TEXT", conflicts_with = "client")]
+    #[arg(value_hint = ValueHint::CommandString)]
+    pub(crate) shell: Option<OsString>,
+
     /// Client program and its arguments; addresses such as localhost:{port} are filled in
-    #[arg(last = true, required = true, value_name = "CLIENT")]
+    #[arg(last = true, required_unless_present = "shell", value_name = "CLIENT")]
     #[arg(value_hint = ValueHint::CommandWithArguments)]
     pub(crate) client: Vec<OsString>,
+}
+
+impl RunArgs {
+    /// Returns the words of the client's command line.
+    pub(crate) fn client_words(&self) -> Vec<OsString> {
+        let shell = if cfg!(windows) {
+            ["cmd", "/c"]
+        } else {
+            ["sh", "-c"]
+        };
+        match &self.shell {
+            Some(text) => shell
+                .map(OsString::from)
+                .into_iter()
+                .chain([text.clone()])
+                .collect(),
+            None => self.client.clone(),
+        }
+    }
 }
 
 /// The arguments of commands that acquire a service.

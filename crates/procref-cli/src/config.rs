@@ -34,7 +34,7 @@ pub(crate) mod template;
 pub(crate) use check::{CheckedProgram, CheckedService, check};
 pub(crate) use json_schema::json_schema;
 pub(crate) use namespace::{Namespace, collect};
-pub(crate) use resolve::{FoundService, default_names, find};
+pub(crate) use resolve::{FoundService, default_names, find, of_project};
 
 use diagnostic::{ConfigError, Diagnostic, SourceText, listed, most_similar, suggestion};
 use find::{FILE_NAME, Trust, VARIABLE};

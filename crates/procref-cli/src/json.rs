@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, SystemTime};
 
-use procref::{Holder, Listed, ServiceInfo, Status};
+use procref::{Holder, ServiceInfo, Status};
 use serde::Serialize;
 
 use crate::acquire::AcquiredServices;
@@ -25,6 +25,7 @@ pub(crate) struct ServiceJson {
     name: Option<String>,
     runtime_dir: PathBuf,
     project: Option<PathBuf>,
+    described: bool,
     kernel_object: String,
     state: String,
     generation: u32,
@@ -65,15 +66,6 @@ struct ExitJson {
 }
 
 impl ServiceJson {
-    pub(crate) fn listed(
-        listed: &Listed,
-        place: (&Path, Option<&Path>),
-        variables: Variables,
-    ) -> Self {
-        let object = listed.kernel_object();
-        Self::new(listed.name(), place, object, listed.status(), variables)
-    }
-
     pub(crate) fn new(
         name: Option<&str>,
         (dir, project): (&Path, Option<&Path>),
@@ -86,6 +78,7 @@ impl ServiceJson {
             name: name.map(str::to_owned),
             runtime_dir: dir.to_owned(),
             project: project.map(Path::to_owned),
+            described: false,
             kernel_object: kernel_object.to_owned(),
             state: status.state().to_string(),
             generation: status.generation(),
@@ -110,6 +103,11 @@ impl ServiceJson {
             transition_suspended: status.is_transition_suspended(),
             exit: status.exit_status().map(ExitJson::new),
         }
+    }
+    /// Sets whether a configuration file describes the service.
+    pub(crate) fn described(mut self, described: bool) -> Self {
+        self.described = described;
+        self
     }
 }
 

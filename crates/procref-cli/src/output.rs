@@ -1,7 +1,7 @@
 //! Prints results, notes and errors.
 
 use std::env;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
@@ -63,6 +63,13 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> Result<()> {
     out.write_all(bytes)
         .and_then(|()| out.flush())
         .map_err(|source| Error::io("write to the standard output", source))
+}
+
+/// Prints a line about what the user can do next, unless standard error is not a terminal or `--quiet` is set.
+pub(crate) fn next(globals: &Globals, text: &str) {
+    if io::stderr().is_terminal() {
+        note(globals, &format!("next: {text}"));
+    }
 }
 
 /// Prints a result on standard output.

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use procref::{Listed, ServiceInfo, State};
+use procref::{ServiceInfo, State, Status};
 
 use crate::config::template::AtStart;
 use crate::definition::{self, Definition};
@@ -37,14 +37,13 @@ impl RunningService {
         }
     }
 
-    /// Returns a service as its record describes it. Returns `None` if it is not ready, or if its name is unknown.
-    pub(crate) fn listed(listed: &Listed, dir: &Path) -> Option<Self> {
-        let status = listed.status();
+    /// Returns a service as its record describes it. Returns `None` if it is not ready.
+    pub(crate) fn recorded(name: &str, status: &Status, dir: &Path) -> Option<Self> {
         if status.state() != State::Ready {
             return None;
         }
         Some(Self {
-            name: listed.name()?.to_owned(),
+            name: name.to_owned(),
             dir: dir.to_owned(),
             export: definition::recorded_exports(status.definition()),
             depends_on: definition::recorded_dependencies(status.definition()),

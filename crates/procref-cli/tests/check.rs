@@ -1,5 +1,7 @@
 //! `procref check`, and the JSON schema of `procref.toml`.
 
+#![cfg(target_os = "linux")]
+
 mod support;
 
 use std::fs;

@@ -74,6 +74,22 @@ fn init_keeps_an_existing_file() {
 }
 
 #[test]
+fn init_names_the_schema_in_a_new_file() {
+    let workspace = Workspace::new();
+    for (dir, args) in [("one", &["init"][..]), ("two", &["init", "redis"])] {
+        let project = workspace.empty_project(dir);
+        project.output(args);
+        let written = fs::read_to_string(project.dir.join("procref.toml")).expect("read the file");
+        let first = written.lines().next().expect("a line");
+        let url = first.strip_prefix("#:schema https://").expect(first);
+        assert!(url.ends_with("/docs/procref.schema.json"), "{first}");
+        assert_eq!(written.matches("#:schema").count(), 1);
+        // No service runs, so `stop` only reads the configuration.
+        project.output(&["stop", if dir == "one" { "web" } else { "redis" }]);
+    }
+}
+
+#[test]
 fn init_adds_recipes_to_an_existing_file() {
     let workspace = Workspace::new();
     let mine = "# mine\r\n[services.db]   # a comment\r\nstart = 'sleep 600'\r\nready = 'started'";

@@ -18,6 +18,24 @@ use support::{
 };
 
 #[test]
+fn shell_command_gets_the_exports_of_the_service() {
+    let sandbox = Sandbox::new();
+    let config = "shared = true\n[services.db]\nstart = 'sleep 3600'\nready = 'started'\nport = 'auto'\n\
+                  export = { URL = 'x://{port}' }\n";
+    fs::write(sandbox.path("here/procref.toml"), config).expect("write procref.toml");
+    let text = "echo \"$PROCREF_NAME $URL\" | tr a-z A-Z; exit 7";
+    let done = sandbox.run("db", &["run", "db", "-c", text]);
+    assert_eq!(done.code, Some(7), "{done:?}");
+    let port = done.out.strip_prefix("DB X://").expect("the variables");
+    assert!(port.trim_end().parse::<u16>().is_ok(), "{done:?}");
+    let done = sandbox.run("db", &["run", "db", "-c", "echo {port}"]);
+    assert_eq!(done.out, "{port}\n");
+    assert!(done.err.contains("use $PROCREF_PORT"), "{done:?}");
+    let done = sandbox.run("db", &["run", "db", "-c", "true", "--", "true"]);
+    assert_eq!(done.code, Some(125), "{done:?}");
+}
+
+#[test]
 fn clients_share_one_instance_and_the_last_one_stops_it() {
     let sandbox = Sandbox::new();
     let options = sandbox.service("db");

@@ -115,6 +115,26 @@ fn hold(sandbox: &Sandbox, mode: &[&str]) -> AtTerminal {
 }
 
 #[test]
+fn hold_and_pin_say_what_to_do_next_on_a_terminal_only() {
+    let sandbox = Sandbox::new();
+    sandbox.register("db");
+    let options = sandbox.service("db");
+    let mut pin = AtTerminal::new(&sandbox, &["pin", "db"], &options, &[]);
+    pin.wait_shown("next: procref run db -- COMMAND; procref unpin db");
+    assert!(pin.wait_exit().success());
+    let mut hold = AtTerminal::new(&sandbox, &["hold", "db"], &[], &[]);
+    hold.wait_shown("next: in another terminal, procref run db -- COMMAND; here, Ctrl-C");
+    hold.press(CTRL_C);
+    assert!(hold.wait_exit().success());
+    let piped = sandbox.run("db", &["pin", "db"]);
+    assert!(
+        piped.err.starts_with("pinned `db`") && !piped.err.contains("next"),
+        "{piped:?}"
+    );
+    sandbox.stdout("db", &["stop", "db"]);
+}
+
+#[test]
 fn g3_ctrl_c_ends_the_client_and_stops_an_unshared_service() {
     for mode in [&["run", "db"][..], &["run", "db", "--watch-client"]] {
         let sandbox = Sandbox::new();

@@ -54,8 +54,9 @@ impl ClientCommand {
         let services: Vec<&str> = resolved.all().map(|spec| spec.name.as_str()).collect();
         let named: Vec<&str> = resolved.named().map(|spec| spec.name.as_str()).collect();
         let mut words = Vec::new();
+        let client = args.client_words();
         let mut before = OsStr::new("");
-        for text in &args.client {
+        for text in &client {
             let is_filled = match (args.fill, args.no_fill) {
                 (true, _) => true,
                 (_, true) => false,

@@ -41,7 +41,11 @@ pub(crate) fn run(globals: &Globals, args: &HoldArgs) -> Result<ExitCode> {
         output::print_json(&InstanceJson::acquired(&acquired))?;
     } else {
         let line = describe::instance(handle.info());
-        output::print(&format!("{}: {line}\n", shown(&service.name)))?;
+        let name = shown(&service.name);
+        output::print(&format!("{name}: {line}\n"))?;
+        let quoted = shell_words::quote(&name);
+        let next = format!("in another terminal, procref run {quoted} -- COMMAND; here, Ctrl-C");
+        output::next(globals, &next);
     }
     match requests.wait(handle.info(), &ending)? {
         HoldEnd::StopRequested => acquired.release()?,

@@ -15,6 +15,12 @@ use crate::output;
 use crate::recipes::{self, RECIPES, Recipe, SKELETON};
 use crate::text::shown;
 
+/// The address of the JSON schema, which editors find by a comment at the beginning of a file.
+const SCHEMA: &str = concat!(
+    env!("CARGO_PKG_REPOSITORY"),
+    "/raw/HEAD/docs/procref.schema.json"
+);
+
 pub(crate) fn run(globals: &Globals, args: &InitArgs) -> Result<ExitCode> {
     if args.list {
         list(args)?;
@@ -22,8 +28,11 @@ pub(crate) fn run(globals: &Globals, args: &InitArgs) -> Result<ExitCode> {
     }
     let chosen = chosen(args);
     let text = text(&chosen);
+    let new_file = format!("#:schema {SCHEMA}\n\n{text}");
     if args.print {
-        output::print(&text)?;
+        // Recipes are printed so that they can be added to a file, in which the comment must come first.
+        let printed = if chosen.is_empty() { &new_file } else { &text };
+        output::print(printed)?;
         return Ok(ExitCode::SUCCESS);
     }
     let file = globals
@@ -33,7 +42,7 @@ pub(crate) fn run(globals: &Globals, args: &InitArgs) -> Result<ExitCode> {
     let shown = shown(&file.to_string_lossy());
     // A link to a missing file is not followed, so it is an existing file here.
     if chosen.is_empty() || fs::symlink_metadata(&file).is_err() {
-        write_new(&file, &text)?;
+        write_new(&file, &new_file)?;
         output::note(globals, &format!("wrote {shown}"));
     } else {
         add(&file, &chosen, &text)?;

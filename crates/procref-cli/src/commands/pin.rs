@@ -23,7 +23,11 @@ pub(crate) fn run(globals: &Globals, args: &AcquireArgs) -> Result<ExitCode> {
     if args.json.json {
         output::print_json(&instance)?;
     } else {
-        output::note(globals, &format!("pinned `{}`: {line}", shown(&args.name)));
+        let name = shown(&args.name);
+        output::note(globals, &format!("pinned `{name}`: {line}"));
+        let quoted = shell_words::quote(&name);
+        let next = format!("procref run {quoted} -- COMMAND; procref unpin {quoted}");
+        output::next(globals, &next);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::thread;
 
 use console::Term;
-use procref::{Listed, Status};
+use procref::Status;
 use serde::Serialize;
 
 use crate::args::PsArgs;
@@ -17,10 +17,12 @@ use crate::json::ServiceJson;
 use crate::output;
 use crate::running::RunningService;
 use crate::runtime_dir::services;
+use crate::spec::ServiceSpec;
 use crate::table;
 use crate::text::{self, shown};
 
 pub(crate) fn run(globals: &Globals, args: &PsArgs) -> Result<ExitCode> {
+    report_invalid_file(globals);
     if args.watch {
         return watch(globals, args);
     }
@@ -68,10 +70,41 @@ fn watch(globals: &Globals, args: &PsArgs) -> Result<ExitCode> {
     }
 }
 
+/// A service that exists, or that the project's file describes.
 struct ListedService {
-    listed: Listed,
+    listed: ListedStatus,
     dir: PathBuf,
     project: Option<PathBuf>,
+    /// The project's file describes the service.
+    described: bool,
+}
+
+struct ListedStatus {
+    name: Option<String>,
+    kernel_object: String,
+    status: Status,
+}
+
+impl ListedStatus {
+    /// Returns the name, or `None` if it is lost.
+    fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    fn kernel_object(&self) -> &str {
+        &self.kernel_object
+    }
+
+    fn status(&self) -> &Status {
+        &self.status
+    }
+}
+
+/// Prints the error of a file that cannot be read. The services that run are listed anyway.
+fn report_invalid_file(globals: &Globals) {
+    if let Err(error) = config::of_project(globals) {
+        output::error(&error);
+    }
 }
 
 fn list(globals: &Globals, args: &PsArgs) -> Result<Vec<ListedService>> {
@@ -80,13 +113,50 @@ fn list(globals: &Globals, args: &PsArgs) -> Result<Vec<ListedService>> {
         let services = services(namespace.dir.as_deref())?;
         for listed in services.list()? {
             found.push(ListedService {
-                listed,
+                listed: ListedStatus {
+                    name: listed.name().map(str::to_owned),
+                    kernel_object: listed.kernel_object().to_owned(),
+                    status: listed.status().clone(),
+                },
                 dir: services.dir().to_owned(),
                 project: namespace.project.clone(),
+                described: false,
             });
         }
     }
+    for spec in config::of_project(globals).unwrap_or_default() {
+        add_described(&mut found, &spec)?;
+    }
+    found.sort_by(|one, other| {
+        let order = |it: &ListedService| (it.project.clone(), it.listed.name.is_none());
+        let by_place = order(one).cmp(&order(other));
+        by_place.then_with(|| one.listed.name.cmp(&other.listed.name))
+    });
     Ok(found)
+}
+
+/// Marks a service that the project's file describes, and adds it if it does not run.
+fn add_described(found: &mut Vec<ListedService>, spec: &ServiceSpec) -> Result<()> {
+    let service = spec.build()?;
+    let object = service.kernel_object();
+    let same = found
+        .iter_mut()
+        .find(|it| it.listed.kernel_object() == object && it.dir == service.runtime_dir());
+    if let Some(same) = same {
+        same.described = true;
+        return Ok(());
+    }
+    found.push(ListedService {
+        listed: ListedStatus {
+            name: Some(spec.name.clone()),
+            kernel_object: object,
+            status: service.status()?,
+        },
+        dir: service.runtime_dir().to_owned(),
+        project: spec.project.clone(),
+        described: true,
+    });
+    Ok(())
 }
 
 #[derive(Serialize)]
@@ -97,7 +167,9 @@ struct PsJson {
 fn json(found: &[ListedService]) -> PsJson {
     let services = found.iter().map(|it| {
         let place = (it.dir.as_path(), it.project.as_deref());
-        ServiceJson::listed(&it.listed, place, variables(it, found))
+        let (name, object) = (it.listed.name(), it.listed.kernel_object());
+        let variables = variables(it, found);
+        ServiceJson::new(name, place, object, it.listed.status(), variables).described(it.described)
     });
     PsJson {
         services: services.collect(),
@@ -107,7 +179,7 @@ fn json(found: &[ListedService]) -> PsJson {
 /// Returns the variables that a client of the service would get. Returns none if the service or one of its dependencies
 /// is not ready.
 fn variables(service: &ListedService, found: &[ListedService]) -> Variables {
-    let Some(own) = RunningService::listed(&service.listed, &service.dir) else {
+    let Some(own) = running_service(service) else {
         return Variables::new();
     };
     let mut running = Vec::new();
@@ -125,13 +197,18 @@ fn variables(service: &ListedService, found: &[ListedService]) -> Variables {
                 .find(|it| it.project.is_none())
         };
         let dependency = same.or_else(shared);
-        match dependency.and_then(|it| RunningService::listed(&it.listed, &it.dir)) {
+        match dependency.and_then(running_service) {
             Some(dependency) => running.push(dependency),
             None => return Variables::new(),
         }
     }
     running.push(own);
     environment::of_clients(&running, running.last())
+}
+
+fn running_service(service: &ListedService) -> Option<RunningService> {
+    let name = service.listed.name()?;
+    RunningService::recorded(name, service.listed.status(), &service.dir)
 }
 
 /// Returns everything that is shown, except the times that increase.
@@ -143,6 +220,7 @@ fn shape(found: &[ListedService]) -> Vec<(Option<String>, String)> {
             let holders: Vec<u32> = status.holders().iter().map(|holder| holder.pid()).collect();
             let (state, clients) = (status.state(), status.clients());
             let seen = (
+                it.listed.name(),
                 state,
                 clients,
                 holders,
@@ -187,7 +265,7 @@ fn state(status: &Status) -> String {
     }
 }
 
-fn row(listed: &Listed) -> Vec<String> {
+fn row(listed: &ListedStatus) -> Vec<String> {
     let status = listed.status();
     let name = match listed.name() {
         Some(name) => shown(name),

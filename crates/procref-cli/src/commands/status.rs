@@ -32,7 +32,7 @@ pub(crate) fn run(globals: &Globals, args: &NamedArgs) -> Result<ExitCode> {
         let variables = running_variables(globals, slice::from_ref(&args.name), &args.which);
         let variables = variables.unwrap_or_default();
         let json = ServiceJson::new(Some(&args.name), place, &object, &status, variables);
-        output::print_json(&json)?;
+        output::print_json(&json.described(named.spec.start.is_some()))?;
     } else if let Ok(status) = &required {
         output::print(&describe(&named, status))?;
     }

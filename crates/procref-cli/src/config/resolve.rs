@@ -107,6 +107,17 @@ impl Files {
     }
 }
 
+/// Returns the services that the project's file describes, without their dependencies.
+pub(crate) fn of_project(globals: &Globals) -> Result<Vec<ServiceSpec>> {
+    let files = Files::read(globals)?;
+    let runtime_dir = globals.runtime_dir.as_deref();
+    let described = files.project.iter().flat_map(|file| {
+        let services = file.services.values();
+        services.map(|service| file.spec(service, runtime_dir, std::iter::empty()))
+    });
+    described.collect()
+}
+
 impl File {
     /// Returns the complete description of a service of this file, with its runtime directory and its dependencies.
     fn spec<'a>(
