@@ -9,6 +9,7 @@ use std::env;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use procref::Services;
 use toml::Spanned;
 
 use crate::error::{Error, Result};
@@ -178,16 +179,13 @@ pub(crate) fn namespaces(globals: &Globals, all: bool) -> Result<Vec<Namespace>>
         namespaces.extend(namespace::all(named)?);
     } else if let Some(file) = file {
         let (_, root) = locate(&file)?;
-        namespaces.push(Namespace {
-            dir: Some(namespace::path(named, &root)?),
-            project: Some(root),
-        });
+        namespaces.push(namespace::of_project(named, &root)?);
     }
     Ok(namespaces)
 }
 
-/// Returns the namespaces of projects that do not exist any more.
-pub(crate) fn vanished(globals: &Globals) -> Result<Vec<Namespace>> {
+/// Returns the services of projects that do not exist any more.
+pub(crate) fn vanished(globals: &Globals) -> Result<Vec<Services>> {
     namespace::vanished(globals.runtime_dir.as_deref())
 }
 

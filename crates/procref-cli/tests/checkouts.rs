@@ -260,3 +260,43 @@ fn runtime_directory_of_a_vanished_checkout_is_removed_by_gc_and_by_a_start() {
         assert!(!dir.exists(), "{command:?} keeps {:?}", dirs());
     }
 }
+
+/// A program that uses the library with the project's directory joins the service of the command line.
+#[test]
+fn library_with_project_joins_the_service_of_the_checkout() {
+    let workspace = Workspace::new();
+    let (one, two) = (
+        workspace.project("one/app", &cache()),
+        workspace.project("two/app", &cache()),
+    );
+    let (first, second) = (
+        one.hold("cache", &print_pid()),
+        two.hold("cache", &print_pid()),
+    );
+    // A path with a link leads to the same project.
+    let link = workspace.path("link");
+    std::os::unix::fs::symlink(&two.dir, &link).expect("create a link");
+    for (dir, client) in [(&one.dir, &first), (&link, &second)] {
+        let service = procref::SharedService::builder("cache")
+            .base_dir(workspace.runtime_dir())
+            .project(dir)
+            .build()
+            .expect("build the service");
+        let handle = pollster::block_on(service.try_join()).expect("join");
+        let handle = handle.expect("the service is running");
+        assert_eq!(handle.pid().to_string(), client.printed[0]);
+        assert_eq!(service.status().expect("read the status").clients(), 2);
+        handle.release_blocking().expect("release");
+    }
+    let missing = procref::SharedService::builder("cache")
+        .base_dir(workspace.runtime_dir())
+        .project(workspace.path("missing"))
+        .build();
+    let error = missing.expect_err("there is no such project").to_string();
+    assert!(
+        error.contains("missing") && error.contains("No such file"),
+        "{error}"
+    );
+    first.leave();
+    second.leave();
+}

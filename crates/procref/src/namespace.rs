@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::name::Digest;
 use crate::process::{self, View};
 
+mod project;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]
@@ -98,6 +99,8 @@ impl Namespace {
 pub(crate) struct Location {
     dir: PathBuf,
     origin: Origin,
+    /// The project that the directory belongs to.
+    project: Option<project::Project>,
 }
 
 impl Location {
@@ -117,7 +120,11 @@ impl Location {
         })?;
         // The path loses a separator at its end, because `link/` would follow the link.
         let dir = absolute.components().collect();
-        Ok(Self { dir, origin })
+        Ok(Self {
+            dir,
+            origin,
+            project: None,
+        })
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -138,15 +145,11 @@ impl Location {
 
     /// Creates the directory if it is missing.
     pub(crate) fn create(&self) -> Result<()> {
-        match sys::create(&self.dir, self.origin) {
-            // Another process has created the directory, or the path is not a directory. The check that
-            // follows distinguishes the two.
-            Err(Error::RuntimeDir {
-                source: Some(source),
-                ..
-            }) if source.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            created => created,
-        }
+        self.create_above_project()?;
+        // Another process may have created the directory, or the path may not be a directory. The check that follows
+        // distinguishes the two.
+        project::created(sys::create(&self.dir, self.origin))?;
+        self.link_project()
     }
 
     fn checked(&self) -> Result<Namespace> {
@@ -158,9 +161,13 @@ impl Location {
     }
 }
 
-/// Returns the runtime directory, created if it was missing, and checked.
-pub(crate) fn open(base_dir: Option<&Path>) -> Result<Namespace> {
-    let location = Location::of(base_dir)?;
+/// Returns the runtime directory, or a project's own one in it, created if it was missing, and checked.
+pub(crate) fn open(base_dir: Option<&Path>, project: Option<&Path>) -> Result<Namespace> {
+    let common = Location::of(base_dir)?;
+    let location = match project {
+        Some(project) => common.of_project(project)?,
+        None => common,
+    };
     location.create()?;
     location.checked()
 }

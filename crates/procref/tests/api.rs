@@ -46,6 +46,7 @@ fn service_is_described_and_acquired() -> Result<()> {
     let count: fn(&SharedService) -> Result<u32> = SharedService::count;
     let name: fn(&SharedService) -> &str = SharedService::name;
     let base_dir: Set<PathBuf> = SharedServiceBuilder::base_dir;
+    let _: Set<PathBuf> = SharedServiceBuilder::project;
     let on_first_acquire: Set<fn() -> Started> = SharedServiceBuilder::on_first_acquire;
     let on_last_release: Set<fn(ServiceInfo) -> Done> = SharedServiceBuilder::on_last_release;
     let on_health_check: Set<fn(&ServiceInfo) -> Healthy> = SharedServiceBuilder::on_health_check;

@@ -38,10 +38,8 @@ pub(crate) fn run(globals: &Globals, args: &GcArgs) -> Result<ExitCode> {
             let services = services(namespace.dir.as_deref())?;
             all.add(services.dir(), &services.gc_blocking()?);
         }
-        for namespace in vanished {
-            if let (Some(dir), Some(collected)) = (&namespace.dir, config::collect(&namespace)?) {
-                all.add(dir, &collected);
-            }
+        for services in vanished {
+            all.add(services.dir(), &config::collect(&services)?);
         }
     }
     if !args.json.json {

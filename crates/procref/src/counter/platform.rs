@@ -107,7 +107,7 @@ impl PlatformRefCounter {
     fn open(name: &str, dir: Option<&Path>) -> Result<Self> {
         let name = Name::new(name)?;
         Ok(Self {
-            key: ServiceKey::new(namespace::open(dir)?, name),
+            key: ServiceKey::new(namespace::open(dir, None)?, name),
             held: Mutex::default(),
             epoch: fork_epoch(),
         })

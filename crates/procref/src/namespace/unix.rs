@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
@@ -176,4 +177,29 @@ pub(super) fn check(dir: &Path, origin: Origin) -> Result<(u64, u64)> {
         return Err(Error::runtime_dir(dir, reason));
     }
     Ok((stat.st_dev, stat.st_ino))
+}
+
+/// The files of procref in an unused directory.
+pub(super) const KEPT: &[&str] = &[];
+
+/// Returns the bytes of a path for its digest.
+pub(super) fn bytes(path: &Path) -> Vec<u8> {
+    path.as_os_str().as_bytes().to_vec()
+}
+
+pub(super) fn link(to: &Path, link: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(to, link)
+}
+
+pub(super) fn read_link(link: &Path) -> io::Result<PathBuf> {
+    fs::read_link(link)
+}
+
+/// Returns `true` if the link is the only entry of the directory.
+pub(super) fn has_only(dir: &Path, _: &str) -> io::Result<bool> {
+    Ok(fs::read_dir(dir)?.count() == 1)
+}
+
+pub(super) fn remove(dir: &Path) -> io::Result<()> {
+    fs::remove_dir(dir)
 }

@@ -13,7 +13,7 @@ struct Scratch {
 
 fn scratch() -> Scratch {
     let dir = tempfile::tempdir().unwrap();
-    let namespace = namespace::open(Some(dir.path())).unwrap();
+    let namespace = namespace::open(Some(dir.path()), None).unwrap();
     Scratch {
         key: ServiceKey::new(namespace, Name::new("a service/of mine").unwrap()),
         _dir: dir,

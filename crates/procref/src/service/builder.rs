@@ -48,6 +48,7 @@ mod build;
 pub struct SharedServiceBuilder {
     name: String,
     base_dir: Option<PathBuf>,
+    project: Option<PathBuf>,
     linger: Duration,
     config: Config,
 }
@@ -57,6 +58,7 @@ impl SharedServiceBuilder {
         Self {
             name: name.to_owned(),
             base_dir: None,
+            project: None,
             linger: Duration::ZERO,
             config: Config::default(),
         }
@@ -213,6 +215,32 @@ impl SharedServiceBuilder {
     /// ```
     pub fn base_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.base_dir = Some(dir.into());
+        self
+    }
+
+    /// Makes the service one of a project, so that two checkouts of the project have separate services. `dir` is the
+    /// directory of the project, which must exist. A relative path is relative to the working directory at the time of
+    /// [`build`](Self::build), and links are resolved.
+    ///
+    /// The service's runtime directory is then `projects/NAME-DIGEST` in the directory that [`base_dir`](Self::base_dir)
+    /// describes, as for the services of the command line whose `procref.toml` is in `dir`. So a test suite and `procref
+    /// run` share a service if they use the same name. The files have mode 0700. `procref gc` removes the runtime directory
+    /// of a project that does not exist any more.
+    ///
+    /// Without this, a name belongs to the user: all programs of the user that use the name share one service.
+    ///
+    /// ```no_run
+    /// use procref::SharedService;
+    ///
+    /// # fn example() -> procref::Result<()> {
+    /// let service = SharedService::builder("postgres")
+    ///     .project(env!("CARGO_MANIFEST_DIR"))
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn project(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.project = Some(dir.into());
         self
     }
 
@@ -398,6 +426,7 @@ impl fmt::Debug for SharedServiceBuilder {
         f.debug_struct("SharedServiceBuilder")
             .field("name", &self.name)
             .field("base_dir", &self.base_dir)
+            .field("project", &self.project)
             .finish_non_exhaustive()
     }
 }

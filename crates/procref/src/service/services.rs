@@ -97,6 +97,65 @@ impl Services {
         Ok(Self { location })
     }
 
+    /// Returns the services of a project in this runtime directory. `dir` is the directory of the project, as for
+    /// [`project`](crate::SharedServiceBuilder::project). This creates nothing.
+    ///
+    /// ```no_run
+    /// # fn example() -> procref::Result<()> {
+    /// let services = procref::Services::open()?.project(env!("CARGO_MANIFEST_DIR"))?;
+    /// println!("{} services of this project", services.list()?.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::RuntimeDir`]: `dir` does not exist or is not a directory, or the runtime directory is not safe to use.
+    /// - [`Error::Proc`], [`Error::Namespaces`]: this process cannot share services.
+    pub fn project(&self, dir: impl AsRef<Path>) -> Result<Self> {
+        Self::at(self.location.clone().of_project(dir.as_ref())?)
+    }
+
+    /// Returns the services of each project that has a directory in this runtime directory, ordered by the paths of the
+    /// projects.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::RuntimeDir`]: the directory is not safe to use or cannot be read.
+    /// - [`Error::Proc`], [`Error::Namespaces`]: this process cannot share services.
+    pub fn projects(&self) -> Result<Vec<Self>> {
+        let locations = self.location.projects()?.into_iter();
+        locations.map(Self::at).collect()
+    }
+
+    /// Returns the directory of the project, if these are the services of a project. Links in it are resolved.
+    #[must_use]
+    pub fn project_dir(&self) -> Option<&Path> {
+        self.location.project()
+    }
+
+    /// Returns `true` if these are the services of a project whose directory does not exist any more.
+    #[must_use]
+    pub fn has_vanished(&self) -> bool {
+        self.location.has_vanished()
+    }
+
+    /// Removes the runtime directory of a project that has [vanished](Self::has_vanished), with the logs in it, if there
+    /// are no services in it. Returns `true` if it was removed.
+    ///
+    /// A service of the project that only [`gc`](Self::gc) would remove keeps the directory.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::RuntimeDir`]: the directory is not safe to use, or cannot be read or removed.
+    /// - [`Error::Proc`], [`Error::Namespaces`]: this process cannot share services.
+    pub fn remove_vanished(&self) -> Result<bool> {
+        if !self.has_vanished() || !self.list()?.is_empty() {
+            return Ok(false);
+        }
+        self.location.remove_vanished()
+    }
+
     /// Returns the runtime directory as an absolute path. Symbolic links are not resolved.
     #[must_use]
     pub fn dir(&self) -> &Path {

@@ -103,14 +103,15 @@ impl SharedServiceBuilder {
     /// - [`Error::InvalidSetting`]: [`linger`](Self::linger) is too long, or cannot be used with the other settings;
     ///   the [`fingerprint`](Self::fingerprint) is empty or too long; [`command`](Self::command) has an invalid
     ///   setting, or cannot be used with the other settings.
-    /// - [`Error::RuntimeDir`]: the directory cannot be created or is not safe to use.
+    /// - [`Error::RuntimeDir`]: the directory cannot be created or is not safe to use, or the directory of the
+    ///   [`project`](Self::project) does not exist.
     /// - [`Error::Proc`], [`Error::Namespaces`]: this process cannot share services.
     pub fn build(mut self) -> Result<SharedService> {
         self.check()?;
         let name = Name::new(&self.name)?;
         self.config.linger_ms = self.checked_linger()?;
         let fingerprint = self.config.fingerprint.as_ref();
-        let namespace = namespace::open(self.base_dir.as_deref())?;
+        let namespace = namespace::open(self.base_dir.as_deref(), self.project.as_deref())?;
         let mut key = ServiceKey::new(namespace, name);
         if let Some(fingerprint) = fingerprint.and_then(Fingerprint::identity) {
             key = key.separated(fingerprint);
