@@ -8,8 +8,9 @@
 //!
 //! # Invariants
 //!
-//! - Deaths come first. The keeper handles all deaths that the kernel reports before it performs a request. So if a
-//!   client has waited for the exit of a process and then asks, the answer does not count that process.
+//! - Deaths come first. The keeper handles all deaths that the kernel has reported before a request was sent, and then
+//!   performs the request. So if a client has waited for the exit of a process and then asks, the answer does not count
+//!   that process.
 //! - A client is the process that connected, by pid and start time. Nothing in a message is believed about that.
 //! - The keeper answers a change only after the change is in the state file.
 //! - One thread serves the clients. Each supervisor is a thread of its own, which performs its arrays on the same ledger.
@@ -172,7 +173,10 @@ impl Keeper {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
-            self.end_dead_clients();
+            let is_death = |event: &epoll::Event| event.data.u64() == DEATHS;
+            if ready.iter().any(is_death) || self.watches.retry_after().is_some() {
+                self.end_dead_clients();
+            }
             for event in &ready {
                 match event.data.u64() {
                     LISTENER => self.accept_all(),
@@ -308,6 +312,9 @@ impl Keeper {
                 if connection.received == REQUEST_LENGTH {
                     connection.received = 0;
                     let request = Request::decode(&connection.request);
+                    // The events that were read together with this request need not contain a death that the client
+                    // has waited for: while the kernel collects the events, it may find the request on a connection
+                    // that it visits late, and add the death to the next ones.
                     self.end_dead_clients();
                     self.answer(number, request);
                 }
