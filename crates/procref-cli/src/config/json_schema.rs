@@ -144,8 +144,20 @@ mod tests {
                 let pattern = rule.as_str().expect("a pattern");
                 Regex::new(pattern).expect("a pattern").is_match(text)
             }),
-            "minLength" => value.as_str().is_some_and(|text| !text.is_empty()),
-            "minItems" => value.as_array().is_some_and(|items| !items.is_empty()),
+            "minLength" => {
+                let length = value.as_str().map(str::len);
+                length
+                    >= rule
+                        .as_u64()
+                        .map(|least| usize::try_from(least).expect("a length"))
+            }
+            "minItems" => {
+                let length = value.as_array().map(Vec::len);
+                length
+                    >= rule
+                        .as_u64()
+                        .map(|least| usize::try_from(least).expect("a length"))
+            }
             "minimum" => value.as_i64() >= rule.as_i64(),
             "maximum" => value.as_i64() <= rule.as_i64(),
             "items" => {
