@@ -93,6 +93,10 @@ pub(crate) enum When {
     /// The program was executed.
     Started,
     /// The service accepts connections on the Unix socket at this path, which is a template.
+    #[cfg_attr(
+        windows,
+        expect(dead_code, reason = "procref connects to no such socket there")
+    )]
     Socket(PathBuf),
     /// A probe succeeds.
     Asked(Ready),

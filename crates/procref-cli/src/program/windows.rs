@@ -13,5 +13,5 @@ pub(crate) fn find(name: OsString) -> OsString {
 
 /// Returns the file of a program that a start with this `PATH` would execute.
 pub(crate) fn find_in(name: &OsStr, path: Option<&OsStr>) -> Option<PathBuf> {
-    procref_winsys::program::find(name, path).map(PathBuf::from)
+    procref_winsys::program::find(name, path)
 }
