@@ -111,7 +111,8 @@ pub fn operate_until(id: SetId, ops: &[Op], limit: &Limit) -> Result<(), Errno> 
 
 fn timespec(limit: Duration) -> libc::timespec {
     libc::timespec {
-        tv_sec: libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX),
+        // At most 68 years. libc has no common name for the type of the field.
+        tv_sec: limit.as_secs().try_into().unwrap_or(i32::MAX.into()),
         tv_nsec: limit.subsec_nanos() as _,
     }
 }

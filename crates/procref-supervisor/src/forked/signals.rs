@@ -70,7 +70,8 @@ fn handled_signals() -> libc::sigset_t {
 /// that came earlier is still pending.
 pub(super) fn wait_signal(time: Duration) {
     let limit = libc::timespec {
-        tv_sec: libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX),
+        // At most 68 years. libc has no common name for the type of the field.
+        tv_sec: time.as_secs().try_into().unwrap_or(i32::MAX.into()),
         tv_nsec: time.subsec_nanos() as _,
     };
     let set = handled_signals();

@@ -97,9 +97,23 @@ pub(super) fn changed_at(id: SetId) -> io::Result<u64> {
     Ok(u64::try_from(stat(id)?.sem_otime).unwrap_or(0))
 }
 
-fn stat(id: SetId) -> io::Result<libc::semid_ds> {
-    let mut stat = MaybeUninit::<libc::semid_ds>::zeroed();
-    // SAFETY: IPC_STAT writes one `semid_ds`, and `stat` has its size and alignment.
+#[cfg(not(target_env = "musl"))]
+type SetStat = libc::semid_ds;
+
+/// The beginning of `semid_ds`, which is the same on all 64-bit architectures. The crate `libc` does not have the struct
+/// for musl.
+#[cfg(all(target_env = "musl", target_pointer_width = "64"))]
+#[repr(C)]
+struct SetStat {
+    sem_perm: libc::ipc_perm,
+    sem_otime: i64,
+    /// The kernel writes four to six more fields, each as long as a pointer.
+    _rest: [libc::c_long; 8],
+}
+
+fn stat(id: SetId) -> io::Result<SetStat> {
+    let mut stat = MaybeUninit::<SetStat>::zeroed();
+    // SAFETY: IPC_STAT writes one `semid_ds`, and `stat` has its alignment and at least its size.
     check(unsafe { libc::semctl(id.number(), 0, libc::IPC_STAT, stat.as_mut_ptr()) })?;
     // SAFETY: `stat` was zeroed, and zero is valid for all of its integers.
     Ok(unsafe { stat.assume_init() })
