@@ -163,10 +163,12 @@ class Sandbox:
         return done.stdout
 
     def services(self):
+        """The services that run or that a client holds."""
         listed = subprocess.run(
             [PROCREF, "ps", "--all", "--json"], cwd=self.work, env=self.env, stdout=subprocess.PIPE, check=True
         )
-        return json.loads(listed.stdout)["services"]
+        services = json.loads(listed.stdout)["services"]
+        return [service for service in services if service["state"] != "absent" or service["clients"]]
 
     def stop_services(self):
         """Cleans up after a page that has failed."""
