@@ -215,11 +215,11 @@ pub(crate) struct PsArgs {
     #[arg(long, short)]
     pub(crate) all: bool,
 
-    /// Keep running, and show each change
+    /// Keep running, and show each change; at a terminal, keys show and change services
     #[arg(long, short)]
     pub(crate) watch: bool,
 
-    /// Time between two updates with --watch
+    /// Longest time between two updates with --watch
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = value_parsers::interval)]
     pub(crate) interval: Duration,
 

@@ -28,6 +28,8 @@ mod globals;
 mod json;
 mod output;
 mod prestart;
+#[cfg(unix)]
+mod process_tree;
 mod program;
 mod recipes;
 mod relative_paths;

@@ -169,18 +169,31 @@ impl<'a> NamedService<'a> {
         let Some(name) = listed.name() else {
             return Ok(None);
         };
+        let object = listed.kernel_object();
+        let fingerprint = listed.status().fingerprint();
+        Self::of_object(globals, dir, name, object, fingerprint).map(Some)
+    }
+
+    /// Returns the service of that directory with this name and kernel object, as a service that cannot be started.
+    pub(crate) fn of_object(
+        globals: &'a Globals,
+        dir: &Path,
+        name: &str,
+        object: &str,
+        fingerprint: Option<&str>,
+    ) -> Result<Self> {
         let mut spec = ServiceSpec {
             runtime_dir: Some(dir.to_owned()),
             ..ServiceSpec::named(name)
         };
         let named = Self::from_spec(globals, spec.clone())?;
-        if named.service.kernel_object() == listed.kernel_object() {
-            return Ok(Some(named));
+        if named.service.kernel_object() == object {
+            return Ok(named);
         }
         // The service runs once for each fingerprint.
-        spec.fingerprint = listed.status().fingerprint().map(str::to_owned);
+        spec.fingerprint = fingerprint.map(str::to_owned);
         spec.mismatch = Some(Mismatch::Separate);
-        Self::from_spec(globals, spec).map(Some)
+        Self::from_spec(globals, spec)
     }
 
     /// Fails if neither a configuration file nor a running service has the name. The name may be mistyped, or belong to

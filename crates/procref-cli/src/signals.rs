@@ -14,4 +14,4 @@ use windows as sys;
 
 pub(crate) use sys::Unsuspended;
 #[cfg(unix)]
-pub(crate) use sys::{ReceivedSignals, ignore, is_ignored, send, unblock};
+pub(crate) use sys::{ReceivedSignals, ignore, is_ignored, send, suspend, unblock};

@@ -28,14 +28,32 @@ const SHORTEST: usize = 8;
 
 /// Renders rows under headings, without borders. Columns with a heading that begins with `>` contain numbers.
 ///
-/// Each row is one line. On a terminal, the widest column is shortened if the table is wider than the terminal.
+/// Each row is one line. On a terminal, the widest columns are shortened if the table is wider than the terminal.
 pub(crate) fn render(headings: &[&str], rows: Vec<Vec<String>>) -> String {
     let terminal = io::stdout().is_terminal();
     let limit = terminal.then(|| usize::from(console::Term::stdout().size().1));
     arrange(headings, rows, limit)
 }
 
-fn arrange(headings: &[&str], rows: Vec<Vec<String>>, limit: Option<usize>) -> String {
+/// Returns the widths of columns that are not shortened.
+pub(crate) fn natural_widths(
+    headings: &[&str],
+    rows: impl Iterator<Item = Vec<String>>,
+) -> Vec<usize> {
+    let names = headings
+        .iter()
+        .map(|it| it.trim_start_matches('>').to_owned());
+    let lines: Vec<Vec<String>> = std::iter::once(names.collect()).chain(rows).collect();
+    widths(headings.len(), &lines, None)
+}
+
+/// Returns the width of a table with columns of these widths.
+pub(crate) fn total(widths: &[usize]) -> usize {
+    widths.iter().sum::<usize>() + GAP.len() * widths.len().saturating_sub(1)
+}
+
+/// Renders a table that is not wider than `limit`, if its columns can be shortened so far.
+pub(crate) fn arrange(headings: &[&str], rows: Vec<Vec<String>>, limit: Option<usize>) -> String {
     let names = headings.iter().map(|it| it.trim_start_matches('>'));
     let names = names.map(|name| format!("{HEAD}{name}{HEAD:#}")).collect();
     let lines: Vec<Vec<String>> = std::iter::once(names).chain(rows).collect();
@@ -65,10 +83,11 @@ fn widths(columns: usize, lines: &[Vec<String>], limit: Option<usize>) -> Vec<us
             *width = console::measure_text_width(cell).max(*width);
         }
     }
-    let whole = widths.iter().sum::<usize>() + GAP.len() * columns.saturating_sub(1);
-    let excess = whole.saturating_sub(limit.unwrap_or(whole));
-    if let Some(widest) = widths.iter_mut().max() {
-        *widest = widest.saturating_sub(excess).max(SHORTEST.min(*widest));
+    while limit.is_some_and(|limit| total(&widths) > limit) {
+        match widths.iter_mut().max() {
+            Some(widest) if *widest > SHORTEST => *widest -= 1,
+            _ => break,
+        }
     }
     widths
 }
@@ -104,6 +123,16 @@ mod tests {
                         数据  dead   12345  -\n";
         assert_eq!(plain(None), expected);
         assert_eq!(plain(Some(32)), expected);
+    }
+
+    #[test]
+    fn table_shortens_several_columns_when_one_is_not_enough() {
+        let row = ["a-very-long-name", "another-long-text"].map(str::to_owned);
+        let text = arrange(&["NAME", "STATE"], vec![row.to_vec()], Some(22));
+        let plain = console::strip_ansi_codes(&text).into_owned();
+        assert_eq!(plain, "NAME        STATE\na-very-lo…  another-l…\n");
+        let widths = natural_widths(&["NAME", "STATE"], std::iter::once(row.to_vec()));
+        assert_eq!((&widths[..], total(&widths)), (&[16, 17][..], 35));
     }
 
     #[test]

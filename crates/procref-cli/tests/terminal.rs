@@ -303,11 +303,11 @@ fn waiting_client_names_the_process_that_starts_the_service() {
 }
 
 #[test]
-fn ps_watch_redraws_the_table_in_place() {
+fn ps_watch_redraws_the_table_in_place_without_a_keyboard() {
     let sandbox = Sandbox::new();
     sandbox.register("db");
-    let mut terminal =
-        AtTerminal::new(&sandbox, &["ps", "--watch", "--interval", "20ms"], &[], &[]);
+    let script = format!("{PROCREF} ps --watch --interval 20ms </dev/null");
+    let mut terminal = AtTerminal::shell(&sandbox, &script);
     terminal.wait_shown("no services");
     let holder = sandbox.hold("db", &sandbox.service("db"));
     terminal.wait_shown("ready");
@@ -320,5 +320,21 @@ fn ps_watch_redraws_the_table_in_place() {
     holder.leave();
     terminal.press(CTRL_C);
     terminal.wait_exit();
+    sandbox.assert_stopped("db", 1);
+}
+
+#[test]
+fn ps_watch_prints_each_change_on_a_dumb_terminal() {
+    let sandbox = Sandbox::new();
+    sandbox.register("db");
+    let script = format!("TERM=dumb {PROCREF} ps --watch --interval 20ms");
+    let mut terminal = AtTerminal::shell(&sandbox, &script);
+    terminal.wait_shown("no services");
+    let holder = sandbox.hold("db", &sandbox.service("db"));
+    terminal.wait_shown("ready");
+    holder.leave();
+    terminal.press(CTRL_C);
+    terminal.wait_exit();
+    assert!(!terminal.seen.contains('\u{1b}'), "{:?}", terminal.seen);
     sandbox.assert_stopped("db", 1);
 }

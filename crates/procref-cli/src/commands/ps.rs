@@ -1,10 +1,11 @@
+use std::env;
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
 
 use console::Term;
-use procref::Status;
+use procref::{State, Status};
 use serde::Serialize;
 
 use crate::args::PsArgs;
@@ -15,16 +16,22 @@ use crate::error::{Error, Result};
 use crate::globals::Globals;
 use crate::json::ServiceJson;
 use crate::output;
+use crate::resolve::NamedService;
 use crate::running::RunningService;
 use crate::runtime_dir::services;
 use crate::spec::ServiceSpec;
 use crate::table;
 use crate::text::{self, shown};
 
+mod monitor;
+
 pub(crate) fn run(globals: &Globals, args: &PsArgs) -> Result<ExitCode> {
     report_invalid_file(globals);
     if args.watch {
-        return watch(globals, args);
+        return match has_screen(args) {
+            true => monitor::run(globals, args),
+            false => watch(globals, args),
+        };
     }
     let found = list(globals, args)?;
     if args.json.json {
@@ -37,10 +44,23 @@ pub(crate) fn run(globals: &Globals, args: &PsArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Returns `true` if the terminal can show a screen, and the user can press keys.
+fn has_screen(args: &PsArgs) -> bool {
+    can_redraw(args) && io::stdin().is_terminal()
+}
+
+/// Returns `true` if the output is a terminal that can move its cursor.
+fn can_redraw(args: &PsArgs) -> bool {
+    let name = env::var("TERM").unwrap_or_default();
+    // On Windows, the variable is usually not set.
+    let is_dumb = name == "dumb" || (name.is_empty() && cfg!(unix));
+    io::stdout().is_terminal() && !is_dumb && !args.json.json
+}
+
 /// Shows the services until this process is interrupted. On a terminal, each table replaces the previous one.
-/// Elsewhere, each change is printed as a separate table or line of JSON.
+/// Elsewhere, and on a terminal that cannot move its cursor, each change is printed as a separate table or line of JSON.
 fn watch(globals: &Globals, args: &PsArgs) -> Result<ExitCode> {
-    let redraw = io::stdout().is_terminal() && !args.json.json;
+    let redraw = can_redraw(args);
     let term = Term::stdout();
     let mut last = None;
     loop {
@@ -77,6 +97,29 @@ struct ListedService {
     project: Option<PathBuf>,
     /// The project's file describes the service.
     described: bool,
+    /// The log of the next run and of the last one, if the project's file describes the service.
+    described_log: Option<PathBuf>,
+}
+
+impl ListedService {
+    /// Returns the service as one that cannot be started. Returns `None` if its name is lost.
+    fn named<'a>(&self, globals: &'a Globals) -> Result<Option<NamedService<'a>>> {
+        let Some(name) = self.listed.name() else {
+            return Ok(None);
+        };
+        let object = self.listed.kernel_object();
+        let fingerprint = self.listed.status().fingerprint();
+        NamedService::of_object(globals, &self.dir, name, object, fingerprint).map(Some)
+    }
+
+    /// Returns the log of the running instance, or that of the last run if there is one.
+    fn log(&self) -> Option<PathBuf> {
+        let status = self.listed.status();
+        match status.state() {
+            State::Absent => self.described_log.clone().filter(|path| path.exists()),
+            _ => status.log_path().map(ToOwned::to_owned),
+        }
+    }
 }
 
 struct ListedStatus {
@@ -121,6 +164,7 @@ fn list(globals: &Globals, args: &PsArgs) -> Result<Vec<ListedService>> {
                 dir: services.dir().to_owned(),
                 project: namespace.project.clone(),
                 described: false,
+                described_log: None,
             });
         }
     }
@@ -139,11 +183,13 @@ fn list(globals: &Globals, args: &PsArgs) -> Result<Vec<ListedService>> {
 fn add_described(found: &mut Vec<ListedService>, spec: &ServiceSpec) -> Result<()> {
     let service = spec.build()?;
     let object = service.kernel_object();
+    let log = spec.log.clone().unwrap_or_else(|| service.kept_log());
     let same = found
         .iter_mut()
         .find(|it| it.listed.kernel_object() == object && it.dir == service.runtime_dir());
     if let Some(same) = same {
         same.described = true;
+        same.described_log = Some(log);
         return Ok(());
     }
     found.push(ListedService {
@@ -155,6 +201,7 @@ fn add_described(found: &mut Vec<ListedService>, spec: &ServiceSpec) -> Result<(
         dir: service.runtime_dir().to_owned(),
         project: spec.project.clone(),
         described: true,
+        described_log: Some(log),
     });
     Ok(())
 }
@@ -236,14 +283,18 @@ fn shape(found: &[ListedService]) -> Vec<(Option<String>, String)> {
         .collect()
 }
 
+fn has_projects(args: &PsArgs, found: &[ListedService]) -> bool {
+    args.all || found.iter().any(|it| it.project.is_some())
+}
+
 fn render(args: &PsArgs, found: &[ListedService]) -> String {
-    let with_project = args.all || found.iter().any(|it| it.project.is_some());
+    let with_project = has_projects(args, found);
     let mut headings = vec!["NAME", "STATE", ">CLIENTS", ">PID", ">PORT", ">UP", "KEPT"];
     if with_project {
         headings.push("PROJECT");
     }
     let rows = found.iter().map(|it| {
-        let mut row = row(&it.listed);
+        let mut row = row(&it.listed).to_vec();
         if with_project {
             let project = it.project.as_ref();
             row.push(project.map_or_else(|| "-".to_owned(), |path| shown(&path.to_string_lossy())));
@@ -265,7 +316,8 @@ fn state(status: &Status) -> String {
     }
 }
 
-fn row(listed: &ListedStatus) -> Vec<String> {
+/// Returns name, state, clients, pid, port, uptime, and why the service runs without clients.
+fn row(listed: &ListedStatus) -> [String; 7] {
     let status = listed.status();
     let name = match listed.name() {
         Some(name) => shown(name),
@@ -281,7 +333,7 @@ fn row(listed: &ListedStatus) -> Vec<String> {
         (false, Some(left)) => format!("linger {}", text::time(left)),
         (false, None) => "-".to_owned(),
     };
-    vec![
+    [
         name,
         state(status),
         status.clients().to_string(),

@@ -35,6 +35,28 @@ pub(crate) fn ignore(signal: libc::c_int) -> io::Result<()> {
     }
 }
 
+/// Suspends this process as Ctrl-Z does, even if the process handles SIGTSTP. Returns when the process is continued, or
+/// immediately if no shell could continue it.
+///
+/// SIGSTOP would also suspend a process that no shell can continue.
+pub(crate) fn suspend() -> io::Result<()> {
+    // SAFETY: `sigaction` is a C struct for which all zeros is a valid value. It is the default action.
+    let default: libc::sigaction = unsafe { std::mem::zeroed() };
+    let mut handled = default;
+    // SAFETY: both pointers are to valid `sigaction`s on this stack.
+    let replaced = unsafe { libc::sigaction(libc::SIGTSTP, &raw const default, &raw mut handled) };
+    if replaced != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: no pointers are passed. The signal is sent to this thread, so it takes effect before `raise` returns.
+    unsafe { libc::raise(libc::SIGTSTP) };
+    // SAFETY: `handled` is the previous action, and a null pointer for the current action is allowed.
+    match unsafe { libc::sigaction(libc::SIGTSTP, &raw const handled, ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Returns a set of these signals.
 fn set_of(signals: impl IntoIterator<Item = libc::c_int>) -> libc::sigset_t {
     // SAFETY: `sigset_t` is a C struct for which all zeros is a valid value.

@@ -16,7 +16,6 @@
 
 use std::collections::HashSet;
 use std::env;
-use std::fs;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{self, Command, ExitCode, ExitStatus};
 use std::thread;
@@ -28,6 +27,7 @@ use signal_hook::consts::{
 };
 
 use crate::error::{Error, Result};
+use crate::process_tree::children;
 use crate::signals::{self, ReceivedSignals};
 
 /// The variable that is set in the child that becomes the client. Its value is [`IGNORES_CHILDREN`] if the client
@@ -272,24 +272,10 @@ impl ClientProcesses {
 
 /// Returns the client's orphaned descendants: the children of this process that are not managed.
 fn orphans() -> Vec<Pid> {
-    let mut orphans = children();
-    orphans.retain(|pid| {
-        let pid = pid.as_raw_nonzero().get().unsigned_abs();
-        // A child that cannot be read counts as an orphan.
-        !procref::is_managed(pid).unwrap_or(false)
-    });
-    orphans
-}
-
-/// Returns the children of all threads of this process.
-fn children() -> Vec<Pid> {
-    let mut children = Vec::new();
-    let tasks = fs::read_dir(format!("/proc/{}/task", process::id()));
-    for task in tasks.into_iter().flatten().flatten() {
-        let list = fs::read_to_string(task.path().join("children"));
-        let pids = list.unwrap_or_default();
-        let pids = pids.split_whitespace().filter_map(|pid| pid.parse().ok());
-        children.extend(pids.filter_map(Pid::from_raw));
-    }
-    children
+    let mut orphans = children(process::id());
+    // A child that cannot be read counts as an orphan.
+    orphans.retain(|&pid| !procref::is_managed(pid).unwrap_or(false));
+    let pids = orphans.into_iter();
+    pids.filter_map(|pid| Pid::from_raw(i32::try_from(pid).ok()?))
+        .collect()
 }
