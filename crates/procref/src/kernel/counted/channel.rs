@@ -2,14 +2,21 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::sys;
 use super::wire::{ANSWER_LENGTH, Answer, Call, Reply, Request};
+use crate::process::{self, Identity};
 
-/// A connection to a keeper that knows this process.
+/// The time without an answer after which a client checks whether the keeper is suspended.
+const CHECK_SUSPENDED: Duration = Duration::from_secs(1);
+
+/// A connection to a keeper.
 #[derive(Debug)]
-pub(super) struct Channel(OwnedFd);
+pub(super) struct Channel {
+    socket: OwnedFd,
+    keeper: Identity,
+}
 
 /// An answer with its payload.
 #[derive(Debug)]
@@ -27,12 +34,13 @@ pub(super) struct Lost {
 }
 
 impl Channel {
-    /// Connects to the socket at this path.
-    pub(super) fn connect(path: &[u8]) -> io::Result<Self> {
+    /// Connects to the socket of this keeper.
+    pub(super) fn connect(path: &[u8], keeper: Identity) -> io::Result<Self> {
         let socket = sys::connect(path)?;
+        sys::limit_receive(&socket, Some(CHECK_SUSPENDED))?;
         let (_, uid) = sys::peer(&socket)?;
         match uid == rustix::process::geteuid().as_raw() {
-            true => Ok(Self(socket)),
+            true => Ok(Self { socket, keeper }),
             false => Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
                 format!("the socket belongs to uid {uid}"),
@@ -55,7 +63,11 @@ impl Channel {
         request: &Request,
         deadline: Option<Instant>,
     ) -> Result<Option<Response>, Lost> {
-        sys::send_all(&self.0, &request.encode()).map_err(|_| Lost { sent: false })?;
+        if matches!(request.call, Call::Wait(_)) {
+            // A client that sleeps for a long time must not wake up just to check the keeper. Every later step checks it.
+            sys::limit_receive(&self.socket, None).map_err(|_| Lost { sent: false })?;
+        }
+        sys::send_all(&self.socket, &request.encode()).map_err(|_| Lost { sent: false })?;
         let received = self.receive(request, deadline);
         received.map_err(|_| Lost { sent: true })
     }
@@ -98,16 +110,32 @@ impl Channel {
         buffer: &mut [u8],
         deadline: Option<Instant>,
     ) -> io::Result<Option<usize>> {
-        let Some(deadline) = deadline else {
-            return sys::receive(&self.0, buffer).map(Some);
-        };
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if sys::wait_readable(&self.0, left)? {
-                return sys::receive(&self.0, buffer).map(Some);
+            if let Some(deadline) = deadline {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if !sys::wait_readable(&self.socket, left)? {
+                    if left.is_zero() {
+                        return Ok(None);
+                    }
+                    continue;
+                }
             }
-            if left.is_zero() {
-                return Ok(None);
+            match sys::receive(&self.socket, buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.resume_keeper(),
+                received => return received.map(Some),
+            }
+        }
+    }
+
+    /// Continues the keeper if it is suspended. All clients of the service would wait for it otherwise.
+    fn resume_keeper(&self) {
+        let pid = self.keeper.pid;
+        if !process::is_suspended(pid) {
+            return;
+        }
+        if let Ok(Some(keeper)) = process::find(self.keeper) {
+            if keeper.wake().is_ok() {
+                tracing::warn!(pid, "continued a suspended keeper");
             }
         }
     }

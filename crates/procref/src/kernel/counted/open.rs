@@ -22,7 +22,7 @@ use super::sys::{self, FileId};
 use super::wire::{Reply, VERSION};
 use crate::file::{check_private, read_at};
 use crate::kernel::Missing;
-use crate::process::Process;
+use crate::process::{Identity, Process};
 
 /// The time after which a client gives up if it finds no keeper and cannot start one.
 pub(super) const START_LIMIT: Duration = Duration::from_secs(10);
@@ -138,7 +138,7 @@ fn attempt(
     }
     let condition = state::condition(&header, sys::boot())
         .map_err(|Unusable(reason)| foreign(&format!("its state file is refused: {reason}")))?;
-    if !sys::is_locked(&file).map_err(failed("could not lock"))? {
+    let Some(holder) = sys::lock_holder(&file).map_err(failed("could not lock"))? else {
         if condition == Condition::Blank && missing == Missing::Ignore {
             return Ok(Attempt::Done(Found::Missing));
         }
@@ -148,10 +148,17 @@ fn attempt(
         }
         let error = io::Error::new(io::ErrorKind::NotFound, "there is no keeper");
         return Ok(Attempt::Retry(error));
+    };
+    let (pid, start) = state::keeper(&header);
+    if pid != holder {
+        // The keeper has the lock, and has not written its name yet. Only a process that has the lock is believed to be
+        // the keeper, because a client may have to continue it.
+        return Ok(Attempt::Retry(io::ErrorKind::NotFound.into()));
     }
-    let channel = match Channel::connect(&state::socket(&header)) {
+    let keeper = Identity { pid, start };
+    let channel = match Channel::connect(&state::socket(&header), keeper) {
         Ok(channel) => channel,
-        // The keeper has the lock, and does not listen yet, or not any more.
+        // The keeper does not listen any more.
         Err(error) => return Ok(Attempt::Retry(error)),
     };
     // Another keeper may have its socket at this path now.

@@ -72,10 +72,11 @@ pub(crate) fn lock(file: impl AsFd) -> io::Result<bool> {
     }
 }
 
-/// Returns `true` if a keeper has the lock.
-pub(crate) fn is_locked(file: impl AsFd) -> io::Result<bool> {
+/// Returns the pid of the keeper that has the lock.
+pub(crate) fn lock_holder(file: impl AsFd) -> io::Result<Option<u32>> {
     let held = rustix::process::fcntl_getlk(file, &Flock::from(FlockType::WriteLock))?;
-    Ok(held.is_some())
+    let pid = held.map(|lock| lock.pid.map_or(0, |pid| pid.as_raw_nonzero().get() as u32));
+    Ok(pid)
 }
 
 /// Marks the file as "a keeper is being started" until it is closed. Returns `false` if another process has marked it.
@@ -162,6 +163,14 @@ pub(crate) fn receive_now(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Op
         Err(Errno::AGAIN | Errno::INTR) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Limits each [`receive`] on this socket. After the limit, the error is [`io::ErrorKind::WouldBlock`].
+pub(crate) fn limit_receive(socket: impl AsFd, limit: Option<Duration>) -> io::Result<()> {
+    let kind = rustix::net::sockopt::Timeout::Recv;
+    Ok(rustix::net::sockopt::set_socket_timeout(
+        socket, kind, limit,
+    )?)
 }
 
 /// Waits for bytes. Returns 0 at the end.
