@@ -16,9 +16,10 @@ if [[ ${PROCREF_SOAK_INSIDE:-} != 1 ]]; then
     cargo test --workspace --lib --bins --tests --no-run
     as_root=()
     ((EUID == 0)) || as_root=(--map-root-user)
-    # `unshare` ignores Ctrl-C and SIGTERM while it waits, and so does the first process of a namespace.
+    # `unshare` ignores Ctrl-C and SIGTERM while it waits, and so does the first process of a namespace. A script starts
+    # background processes with SIGINT and SIGQUIT ignored, and tests send these signals.
     unshare "${as_root[@]}" --fork --kill-child --pid --mount-proc --ipc \
-        env PROCREF_SOAK_INSIDE=1 "$PWD/scripts/soak.sh" "$rounds" &
+        env --default-signal=INT,QUIT PROCREF_SOAK_INSIDE=1 "$PWD/scripts/soak.sh" "$rounds" &
     inside=$!
     trap 'kill -KILL "$inside" 2>/dev/null' EXIT
     wait "$inside"
