@@ -124,7 +124,11 @@ fn env_file_errors_name_the_file_and_the_place() {
     ]);
     fs::write(&file, "V1='open\n").expect("write a file");
     fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("chmod");
-    refused(&["missing.env", "Error parsing line"]);
+    refused(&["missing.env", "invalid line; write NAME=value"]);
+    fs::write(&file, "# A comment\n\nV1='secret$word' more\n").expect("write a file");
+    refused(&["missing.env:3: invalid line"]);
+    let (_, stderr) = project.failure(&["run", "db", "--", "true"]);
+    assert!(!stderr.contains("secret"), "{stderr}");
     fs::write(&file, "V1=x\n").expect("write a file");
     fs::set_permissions(&file, Permissions::from_mode(0o666)).expect("chmod");
     refused(&["all users can write to it", "chmod o-w"]);
@@ -182,6 +186,28 @@ fn g7_user_runs_init_and_program_without_roots_groups() {
         let owner = fs::metadata(project.dir.join("data/db")).expect("stat");
         assert_eq!((owner.uid(), owner.mode() & 0o777), (NOBODY, 0o711));
     }
+}
+
+/// The directory that an earlier service has closed is procref's own.
+#[test]
+fn user_enters_the_directory_of_an_earlier_service() {
+    let workspace = Workspace::new();
+    fs::set_permissions(workspace.path(""), Permissions::from_mode(0o755)).expect("chmod");
+    let config = AS_NOBODY.replace("data/db", ".procref/db").to_owned()
+        + "[services.first]\nstart = 'sleep 600'\ndata = '.procref/first'\nready = 'started'\n";
+    let project = workspace.project("app", &config);
+    fs::set_permissions(&project.dir, Permissions::from_mode(0o755)).expect("chmod");
+    project.output(&["run", "first", "--", "true"]);
+    let mode = || {
+        fs::metadata(project.dir.join(".procref"))
+            .expect("stat")
+            .mode()
+            & 0o777
+    };
+    assert_eq!(mode(), 0o700);
+    project.output(&["run", "db", "--", "true"]);
+    let is_root = rustix::process::geteuid().is_root();
+    assert_eq!(mode(), if is_root { 0o711 } else { 0o700 });
 }
 
 #[test]

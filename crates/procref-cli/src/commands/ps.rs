@@ -26,6 +26,8 @@ use crate::text::{self, shown};
 mod monitor;
 
 pub(crate) fn run(globals: &Globals, args: &PsArgs) -> Result<ExitCode> {
+    // This fails if a named file does not exist. A file with errors is only reported.
+    config::namespaces(globals, args.all)?;
     report_invalid_file(globals);
     if args.watch {
         return match has_screen(args) {

@@ -347,7 +347,7 @@ impl ServiceContext<'_> {
         let text = find::read(&path, dir, trust).map_err(|error| error.to_string())?;
         let mut pairs = Vec::new();
         for variable in dotenvy::from_read_iter(text.as_bytes()) {
-            let (name, value) = variable.map_err(|error| format!("{}: {error}", path.display()))?;
+            let (name, value) = variable.map_err(|error| invalid_line(&path, &text, &error))?;
             pairs.push((name, at_start.literal(&value)));
         }
         Ok(pairs)
@@ -428,6 +428,20 @@ fn texts(keys: &ServiceKeys) -> impl Iterator<Item = &str> {
         .chain(probes)
         .map(String::as_str)
         .chain(paths.filter_map(|path| path.to_str()))
+}
+
+/// Returns the error about a line of a file of variables. The line itself may be a secret.
+fn invalid_line(path: &Path, text: &str, error: &dotenvy::Error) -> String {
+    let path = path.display();
+    let number = match error {
+        // The error has the line, or the part of it that is invalid.
+        dotenvy::Error::LineParse(part, _) => text.lines().position(|it| it.contains(part.trim())),
+        _ => None,
+    };
+    let place = number.map_or(String::new(), |number| format!(":{}", number + 1));
+    format!(
+        "{path}{place}: invalid line; write NAME=value, and quote a value with special characters: NAME='a b$c'"
+    )
 }
 
 pub(super) fn is_path(variable: &str) -> bool {

@@ -1,9 +1,10 @@
 //! Locks with `flock`. Such a lock belongs to the open file description, which `fork` shares and `exec` keeps.
 
-use std::fs::{self, DirBuilder, File};
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,12 +29,26 @@ pub(super) type Waiting<'a> = &'a dyn Fn(Option<String>);
 ///
 /// A file or a dangling link at the path is reported when it is opened.
 pub(super) fn create_private(dir: &Path, user: &OtherUser) -> io::Result<()> {
-    if fs::symlink_metadata(dir).is_ok() {
-        return Ok(());
+    let found = fs::symlink_metadata(dir);
+    if user.ids().is_none() {
+        return match found {
+            Ok(_) => Ok(()),
+            Err(_) => DirBuilder::new().recursive(true).mode(0o700).create(dir),
+        };
     }
-    let mode = if user.ids().is_some() { 0o711 } else { 0o700 };
-    DirBuilder::new().recursive(true).mode(mode).create(dir)
+    match found {
+        // An earlier service without `user` may have created it.
+        Ok(found) if found.is_dir() && dir.file_name() == Some(OsStr::new(OWN_DIR)) => {}
+        Ok(_) => return Ok(()),
+        Err(_) => DirBuilder::new().recursive(true).mode(0o711).create(dir)?,
+    }
+    // The umask may have closed the new directory.
+    let mode = fs::metadata(dir)?.permissions().mode() & 0o7777;
+    fs::set_permissions(dir, Permissions::from_mode(mode | 0o011))
 }
+
+/// The directory in a project that only procref uses.
+const OWN_DIR: &str = ".procref";
 
 /// Returns an error if the user cannot enter a directory above this path.
 ///
