@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use procref_testkit::deadline;
+
 use crate::support::{
     AS_NOBODY, NOBODY, PROCREF, copy_environment, stdout_of, workspace::Workspace,
 };
@@ -144,6 +146,11 @@ fn postgres_recipe_serves_a_client_and_keeps_its_data() {
     let printed = run(&["run", "postgres", "--", "psql", "-Atc", "select n from t"]);
     assert_eq!(printed, "41\n");
     run(&["stop", "postgres"]);
+    // The end of the workspace runs `gc` as this user, who cannot use the directory of another one.
+    deadline::until_true("gc removes the logs", || {
+        run(&["gc", "--all"]);
+        workspace.files().is_empty()
+    });
 }
 
 fn change_owner(path: &Path, uid: u32) {

@@ -98,7 +98,8 @@ impl Workspace {
         files.filter(|path| !is_kept_log(path)).collect()
     }
 
-    fn files(&self) -> Vec<PathBuf> {
+    /// Returns the leftovers, and the logs that stay until the next start or `gc`.
+    pub fn files(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         let mut open = vec![self.runtime_dir()];
         while let Some(dir) = open.pop() {
