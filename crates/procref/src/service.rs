@@ -325,6 +325,13 @@ impl SharedService {
 
     /// Returns the path of the log that [`ServiceCommand::keep_log`](crate::ServiceCommand::keep_log) keeps, even if
     /// there is no such log.
+    ///
+    /// ```no_run
+    /// # fn example(service: procref::SharedService) -> std::io::Result<()> {
+    /// print!("{}", std::fs::read_to_string(service.kept_log())?);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn kept_log(&self) -> PathBuf {
         command::kept_log(&self.key)

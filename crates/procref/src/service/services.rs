@@ -119,6 +119,13 @@ impl Services {
     /// Returns the services of each project that has a directory in this runtime directory, ordered by the paths of the
     /// projects.
     ///
+    /// ```no_run
+    /// for services in procref::Services::open()?.projects()? {
+    ///     println!("{:?}: {} services", services.project_dir(), services.list()?.len());
+    /// }
+    /// # Ok::<(), procref::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// - [`Error::RuntimeDir`]: the directory is not safe to use or cannot be read.
@@ -129,12 +136,26 @@ impl Services {
     }
 
     /// Returns the directory of the project, if these are the services of a project. Links in it are resolved.
+    ///
+    /// ```no_run
+    /// let services = procref::Services::open()?;
+    /// assert_eq!(services.project_dir(), None);
+    /// assert!(services.project(".")?.project_dir().is_some());
+    /// # Ok::<(), procref::Error>(())
+    /// ```
     #[must_use]
     pub fn project_dir(&self) -> Option<&Path> {
         self.location.project()
     }
 
     /// Returns `true` if these are the services of a project whose directory does not exist any more.
+    ///
+    /// ```no_run
+    /// let mut vanished = procref::Services::open()?.projects()?;
+    /// vanished.retain(procref::Services::has_vanished);
+    /// println!("{} projects were deleted", vanished.len());
+    /// # Ok::<(), procref::Error>(())
+    /// ```
     #[must_use]
     pub fn has_vanished(&self) -> bool {
         self.location.has_vanished()
@@ -144,6 +165,14 @@ impl Services {
     /// are no services in it. Returns `true` if it was removed.
     ///
     /// A service of the project that only [`gc`](Self::gc) would remove keeps the directory.
+    ///
+    /// ```no_run
+    /// for project in procref::Services::open()?.projects()? {
+    ///     project.gc_blocking()?;
+    ///     project.remove_vanished()?;
+    /// }
+    /// # Ok::<(), procref::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
