@@ -191,11 +191,6 @@ impl ServiceContext<'_> {
             refuse(None, reason);
         }
         let user = match &keys.user {
-            Some(user) if cfg!(windows) => {
-                let what = "`user`: Windows has no such setting; remove it".to_owned();
-                refuse(Some(user.span()), what);
-                None
-            }
             Some(user) if user.get_ref().is_empty() => {
                 refuse(Some(user.span()), "`user`: the name is empty".to_owned());
                 None

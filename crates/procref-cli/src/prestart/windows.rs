@@ -28,7 +28,7 @@ pub(super) fn own_program() -> OsString {
 /// The user of this process. Services have no other user on Windows.
 pub(super) struct OtherUser;
 
-/// Returns the user of this process, because a configuration with `user` is refused on Windows.
+/// Returns the user of this process, because `user` has no effect on Windows.
 pub(super) fn switch_user(_: &str, _: Option<&str>) -> Result<OtherUser> {
     Ok(OtherUser)
 }
