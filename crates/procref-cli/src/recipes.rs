@@ -48,6 +48,8 @@ pub(crate) const RECIPES: &[Recipe] = &[
         about: "Python's HTTP server, serving the files of the project",
         text: include_str!("../recipes/python-http.toml"),
     },
+    // Its socket is a Unix socket.
+    #[cfg(unix)]
     Recipe {
         name: "xvfb",
         about: "A screen in memory, for programs with windows",
