@@ -14,7 +14,7 @@ use std::time::Duration;
 use procref_testkit::deadline;
 use pty_process::blocking::{Command, Pty, open};
 use support::{
-    PROCREF, create_gate, live_process, open_gate,
+    OUTPUT_VARIABLES, PROCREF, create_gate, live_process, open_gate,
     sandbox::{Sandbox, wait_at_gate},
 };
 
@@ -49,11 +49,15 @@ impl AtTerminal {
         let (pty, pts) = open().expect("a terminal");
         pty.resize(pty_process::Size::new(24, 100)).expect("a size");
         // A test that runs in the background of a script inherits an ignored SIGINT.
-        let command = Command::new("env")
+        let command = OUTPUT_VARIABLES
+            .iter()
+            .fold(Command::new("env"), |command, name| {
+                command.env_remove(name)
+            });
+        let command = command
             .arg("--default-signal=INT,QUIT,TSTP,TTIN,TTOU")
             .args(words)
             .current_dir(sandbox.path("here"))
-            .env_remove("NO_COLOR")
             .env("TERM", "xterm")
             .env("HOME", sandbox.path("here"))
             .env("PROCREF_RUNTIME_DIR", sandbox.runtime_dir());

@@ -27,6 +27,19 @@ pub const AS_NOBODY: [&str; 6] = [
     "--",
 ];
 
+/// Environment variables of the developer or of a CI system that change what procref prints.
+///
+/// With `CI`, for example, a terminal has colors even if it is `dumb`.
+pub const OUTPUT_VARIABLES: [&str; 7] = [
+    "CI",
+    "CLICOLOR",
+    "CLICOLOR_FORCE",
+    "COLORTERM",
+    "COLUMNS",
+    "NO_COLOR",
+    "RUST_LOG",
+];
+
 /// Returns the path as text.
 pub fn path_text(path: &Path) -> String {
     path.to_string_lossy().into_owned()

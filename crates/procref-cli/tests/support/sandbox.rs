@@ -16,7 +16,7 @@ use procref_testkit::observe::Identity;
 use procref_testkit::{deadline, kernel};
 use tempfile::TempDir;
 
-use super::{PROCREF, is_kept_log, live_process, output_text, path_text};
+use super::{OUTPUT_VARIABLES, PROCREF, is_kept_log, live_process, output_text, path_text};
 
 /// A time limit that no step of a test reaches.
 const LONG: Duration = Duration::from_secs(60);
@@ -83,16 +83,11 @@ impl Sandbox {
     /// Returns a command whose environment names no directory outside the sandbox.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
-        for variable in [
-            "PROCREF_CONFIG",
-            "RUST_LOG",
-            "NO_COLOR",
-            "CLICOLOR_FORCE",
-            "COLUMNS",
-        ] {
+        for variable in OUTPUT_VARIABLES {
             command.env_remove(variable);
         }
         command
+            .env_remove("PROCREF_CONFIG")
             .current_dir(self.path("here"))
             .env("PROCREF_RUNTIME_DIR", self.runtime_dir())
             .env("HOME", self.path("here"))

@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use procref_testkit::deadline;
 use tempfile::TempDir;
 
-use super::{PROCREF, is_kept_log, output_text, stdout_of};
+use super::{OUTPUT_VARIABLES, PROCREF, is_kept_log, output_text, stdout_of};
 
 /// A temporary directory with a home, a runtime directory, and any number of projects.
 ///
@@ -72,11 +72,13 @@ impl Workspace {
     /// Returns a command whose environment names no directory outside the workspace.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
+        for variable in OUTPUT_VARIABLES {
+            command.env_remove(variable);
+        }
         command
             .env_remove("PROCREF_RUNTIME_DIR")
             .env_remove("PROCREF_CONFIG")
             .env_remove("XDG_CONFIG_HOME")
-            .env_remove("RUST_LOG")
             .env("HOME", self.path("home"))
             .env("XDG_RUNTIME_DIR", self.path("run"))
             .stdin(Stdio::null());
