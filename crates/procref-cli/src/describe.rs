@@ -4,8 +4,10 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 use std::process::ExitStatus;
+use std::time::Duration;
 
-use procref::{ServiceInfo, SharedService};
+use procref::process::Process;
+use procref::{ServiceInfo, SharedService, Status};
 
 use crate::error::Error;
 use crate::text::shown;
@@ -23,6 +25,9 @@ pub(crate) use sys::exit_signal;
 
 /// The number of bytes at the end of a log in which the last line is searched.
 const TAIL: u64 = 4096;
+
+/// Time to wait for the supervisor to record how a service exited. It first stops the other processes of the service.
+const RECORDING: Duration = Duration::from_secs(1);
 
 /// Returns the pid, if the service has a process on this machine.
 pub(crate) fn pid(info: &ServiceInfo) -> Option<u32> {
@@ -46,7 +51,7 @@ pub(crate) fn instance(info: &ServiceInfo) -> String {
 
 /// Returns the error for a service that exited while this process held it, with the last line of its log.
 pub(crate) fn exited_error(service: &SharedService) -> Error {
-    let status = match service.status() {
+    let status = match status_after_exit(service) {
         Ok(status) => status,
         Err(error) => return error.into(),
     };
@@ -61,6 +66,19 @@ pub(crate) fn exited_error(service: &SharedService) -> Error {
         service: shown(service.name()),
         how,
     }
+}
+
+/// Returns the status of a service whose process has exited, with its exit status if the supervisor records it in time.
+fn status_after_exit(service: &SharedService) -> procref::Result<Status> {
+    let status = service.status()?;
+    // This process notices the exit before the supervisor has recorded the exit status. The supervisor exits after that.
+    if let (None, Some(pid)) = (status.exit_status(), status.supervisor()) {
+        if let Ok(supervisor) = Process::open(pid) {
+            supervisor.wait(RECORDING)?;
+        }
+        return service.status();
+    }
+    Ok(status)
 }
 
 /// Returns the text that follows a pid if the process is suspended.

@@ -228,6 +228,21 @@ fn hold_ends_on_a_signal_while_it_waits_for_input_and_process() {
 }
 
 #[test]
+fn hold_reports_how_the_service_exited() {
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.procref("db");
+    command.args(["hold", "db"]).args(sandbox.service("db"));
+    command.stderr(Stdio::piped());
+    let mut hold = Running::new(&mut command);
+    let instance = sandbox.instance_in(&hold.line());
+    let stderr = hold.child.stderr.take().expect("a pipe");
+    instance.signal(Signal::KILL);
+    assert_eq!(hold.wait().code(), Some(1));
+    let stderr = std::io::read_to_string(stderr).expect("read the errors");
+    assert!(stderr.contains("killed by signal 9"), "{stderr}");
+}
+
+#[test]
 fn hold_uses_no_processor_time_while_it_waits() {
     let sandbox = Sandbox::new();
     let editor = Editor::new(&sandbox);
