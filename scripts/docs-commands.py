@@ -143,6 +143,9 @@ class Sandbox:
             "PYENV_ROOT": os.environ.get("PYENV_ROOT", str(home / ".pyenv")),
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR", str(home / ".cache/pip")),
+            "npm_config_cache": os.environ.get("npm_config_cache", str(home / ".npm")),
+            "npm_config_prefer_offline": "true",
+            "npm_config_update_notifier": "false",
         }
         self.env.pop("CARGO_TARGET_DIR", None)
 

@@ -1,0 +1,4 @@
+// Acquires a service, and never releases it.
+import { acquire } from "procref";
+
+await acquire("web");
