@@ -6,7 +6,7 @@ A type, trait, function or module needs its own example. A method needs one, too
 type uses the method. `cargo test --doc` compiles the examples. So an example that is not compiled (`ignore`, `text`,
 `compile_fail`) does not count.
 
-    scripts/check-examples.py target/doc/procref
+    scripts/check-examples.py target/doc/procref target/doc/procref_config
 """
 
 import html.parser
@@ -71,10 +71,29 @@ class Page(html.parser.HTMLParser):
 
 
 def main():
-    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+    roots = [pathlib.Path(root) for root in sys.argv[1:]]
+    if not roots or not all(root.is_dir() for root in roots):
         print(__doc__, file=sys.stderr)
         return 2
-    root = pathlib.Path(sys.argv[1])
+    problems, count = 0, 0
+    for root in roots:
+        missing, found = check(root)
+        for line in missing:
+            print(line, file=sys.stderr)
+        problems += len(missing)
+        count += found
+    if count < FEWEST:
+        print(f"only {count} public items found in {sys.argv[1:]}: the check is broken", file=sys.stderr)
+        return 1
+    if problems:
+        print(f"{problems} of {count} public items are without an example", file=sys.stderr)
+        return 1
+    print(f"all {count} public items have an example")
+    return 0
+
+
+def check(root):
+    """Returns a line for each item of a crate that has no example, and the number of the items."""
     missing, count, pages, code = [], 0, {}, ""
     for path in sorted(root.rglob("*.html")):
         if path.name in EXEMPT or not (ITEM.match(path.name) or path.name == "index.html"):
@@ -96,16 +115,7 @@ def main():
             if not (has_example or used.search(page.code)):
                 elsewhere = " (but the example of another item uses it)" if used.search(code) else ""
                 missing.append(f"{name}: no example of `{method}`{elsewhere}")
-    for line in missing:
-        print(line, file=sys.stderr)
-    if count < FEWEST:
-        print(f"only {count} public items found in {root}: the check is broken", file=sys.stderr)
-        return 1
-    if missing:
-        print(f"{len(missing)} of {count} public items are without an example", file=sys.stderr)
-        return 1
-    print(f"all {count} public items have an example")
-    return 0
+    return missing, count
 
 
 if __name__ == "__main__":

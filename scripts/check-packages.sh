@@ -16,7 +16,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
 # Uncommitted changes are part of the packages, so that the script can run before a commit.
-published=(procref-supervisor procref-winsys procref procref-cli)
+published=(procref-supervisor procref-winsys procref procref-config procref-cli)
 flags=(--offline --locked --allow-dirty --no-verify --target-dir "$scratch/target")
 for package in "${published[@]}"; do
     flags+=(--package "$package")
@@ -50,8 +50,8 @@ for package in "${published[@]}"; do
     printf '%s %s: %d files, %d KiB compressed\n' "$package" "$version" \
         "$(find "$contents" -type f | wc -l)" "$(($(stat -c %s "$archive") / 1024))"
 done
-for recipe in crates/procref-cli/recipes/*.toml; do
-    [[ -f $scratch/procref-cli-$version/recipes/${recipe##*/} ]] || fail "procref-cli: $recipe is missing"
+for recipe in crates/procref-config/recipes/*.toml; do
+    [[ -f $scratch/procref-config-$version/recipes/${recipe##*/} ]] || fail "procref-config: $recipe is missing"
 done
 
 # README.md states how many crates are compiled.
@@ -70,7 +70,7 @@ check_crates 'the library without `tokio`' --package procref --no-default-featur
 
 # The packages replace the registry, which does not have this version yet.
 patches=()
-for package in procref-supervisor procref-winsys procref; do
+for package in procref-supervisor procref-winsys procref procref-config; do
     patches+=(--config "patch.crates-io.$package.path=\"$scratch/$package-$version\"")
 done
 # In target/, the dependencies are already compiled.

@@ -190,10 +190,10 @@ storm)
     finish
     ;;
 cli)
-    run_tests 2 -p procref-cli --lib --test windows -- --test-threads 2 "$@"
+    run_tests 3 -p procref-config -p procref-cli --lib --test windows -- --test-threads 2 "$@"
     ;;
 all)
-    run_tests $((4 + ${#guarantees[@]} / 2)) -p procref -p procref-cli -p procref-testkit -p procref-storm \
+    run_tests $((5 + ${#guarantees[@]} / 2)) -p procref -p procref-config -p procref-cli -p procref-testkit -p procref-storm \
         --lib --test windows "${guarantees[@]}" -- --test-threads 2
     ;;
 *)

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| procref_cli::fuzzing::values(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| procref_config::fuzzing::values(data));

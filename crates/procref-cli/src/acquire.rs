@@ -8,35 +8,26 @@ use std::task::Poll;
 use std::thread;
 
 use procref::{ServiceHandle, SharedService};
+use procref_config::environment::Variables;
+use procref_config::resolved::ResolvedServices;
+use procref_config::running::RunningService;
+use procref_config::spec::ServiceSpec;
+use procref_config::{SideBySide, definition, start_error};
 
-use crate::definition;
-use crate::describe;
-use crate::environment::{self, Variables};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::globals::Globals;
+use crate::helper;
 use crate::output;
-use crate::prestart::failure;
-use crate::resolve::ResolvedServices;
-use crate::running::RunningService;
-use crate::shell::advice;
 use crate::signals::Unsuspended;
-use crate::spec::ServiceSpec;
 use crate::watch;
 
 mod progress;
-mod side_by_side;
 
 use progress::Progress;
-use side_by_side::SideBySide;
 
 /// The services that this process holds. Each one comes after its dependencies.
 #[derive(Debug)]
-pub(crate) struct AcquiredServices {
-    running: Vec<RunningService>,
-    handles: Vec<ServiceHandle>,
-    /// The position of the service that the command names, if it names one.
-    only: Option<usize>,
-}
+pub(crate) struct AcquiredServices(procref_config::AcquiredServices);
 
 impl AcquiredServices {
     /// Acquires all services. If one of them fails, releases the others.
@@ -53,7 +44,7 @@ impl AcquiredServices {
     ) -> Result<Option<Self>> {
         let _unsuspended = Unsuspended::begin();
         let specs: Vec<&ServiceSpec> = resolved.all().collect();
-        let services = specs.iter().map(|spec| spec.build());
+        let services = specs.iter().map(|spec| helper::build(spec));
         let services: Vec<SharedService> = services.collect::<procref::Result<_>>()?;
         let progress = Progress::new(&services);
         let needs = |at: usize| resolved.needs(at);
@@ -79,42 +70,27 @@ impl AcquiredServices {
         let handles = acquiring.into_acquired();
         match failed {
             None => {
-                release(handles.into_iter().flatten())?;
-                return Ok(None);
+                release(handles)?;
+                Ok(None)
             }
             Some(Err((at, error))) => {
-                release(handles.into_iter().flatten())?;
-                let spec = specs[at];
-                let explain = |error| advice::explain(spec, failure::about_program(spec, error));
-                return Err(Error::from(error).explained(explain));
+                release(handles)?;
+                Err(start_error(specs[at], error).into())
             }
-            Some(Ok(())) => {}
+            Some(Ok(())) => {
+                let acquired = procref_config::AcquiredServices::new(resolved, &services, handles);
+                if let Some(error) = acquired.exited(&services) {
+                    acquired.release_blocking()?;
+                    return Err(error.into());
+                }
+                Ok(Some(Self(acquired)))
+            }
         }
-        let handles: Vec<ServiceHandle> = handles.into_iter().flatten().collect();
-        let running = services.iter().zip(&specs).zip(&handles);
-        let running = running.map(|((service, spec), handle)| {
-            let dir = service.runtime_dir();
-            RunningService::new(spec, dir, handle.info(), handle.definition())
-        });
-        let acquired = Self {
-            running: running.collect(),
-            only: resolved.only(),
-            handles,
-        };
-        // A service may have exited after it was ready, most likely a dependency while its dependents
-        // started.
-        if let Some(exited) = acquired.handles.iter().position(has_exited) {
-            let error = describe::exited_error(&services[exited]);
-            acquired.release()?;
-            return Err(error);
-        }
-        Ok(Some(acquired))
     }
 
     /// Returns the service that the command names, or `None` if it names several.
     pub(crate) fn only(&self) -> Option<(&RunningService, &ServiceHandle)> {
-        let at = self.only?;
-        Some((&self.running[at], &self.handles[at]))
+        self.0.only()
     }
 
     /// Returns the service of a command that names one.
@@ -123,32 +99,27 @@ impl AcquiredServices {
     }
 
     pub(crate) fn running(&self) -> &[RunningService] {
-        &self.running
+        self.0.running()
     }
 
     /// Returns the variables for a client of these services.
     pub(crate) fn variables(&self) -> Variables {
-        environment::of_clients(&self.running, self.only().map(|(service, _)| service))
+        self.0.env()
     }
 
     /// Releases the services in reverse order. Releases all of them, and returns the first error.
     pub(crate) fn release(self) -> Result<()> {
         let _unsuspended = Unsuspended::begin();
-        release(self.handles.into_iter())
+        Ok(self.0.release_blocking()?)
     }
 }
 
-fn release(handles: impl DoubleEndedIterator<Item = ServiceHandle>) -> Result<()> {
+fn release(handles: Vec<ServiceHandle>) -> Result<()> {
     let mut released = Ok(());
-    for handle in handles.rev() {
+    for handle in handles.into_iter().rev() {
         released = released.and(handle.release_blocking());
     }
     Ok(released?)
-}
-
-/// Returns `true` if the service has a process on this machine and that process has exited.
-fn has_exited(handle: &ServiceHandle) -> bool {
-    handle.pid() != 0 && !handle.info().is_alive()
 }
 
 fn with_progress<T>(globals: &Globals, progress: &Progress<'_>, acquire: impl FnOnce() -> T) -> T {

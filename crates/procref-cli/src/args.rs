@@ -8,18 +8,19 @@ use std::time::Duration;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
+use procref_config::files::{diagnostic, find::FILE_NAME};
+use procref_config::prestart::protocol::SUBCOMMAND;
+use procref_config::recipes::RECIPES;
+use procref_config::value_parsers;
 
 use crate::commands::env::EnvFormat;
-use crate::config::{diagnostic, find::FILE_NAME};
 use crate::demo::args as demo;
 use crate::doctor::probe;
 use crate::error::Error;
 use crate::exit;
 use crate::globals::Globals;
-use crate::prestart::args::{self as prestart, PrestartArgs};
-use crate::recipes::RECIPES;
+use crate::prestart::args::PrestartArgs;
 use crate::service_flags::ServiceFlags;
-use crate::value_parsers;
 
 mod hints;
 
@@ -79,7 +80,7 @@ pub(crate) enum Command {
     /// Print the help for procref or for a command
     Help(HelpArgs),
     /// Do the work before a service's program, and execute the program
-    #[command(name = prestart::SUBCOMMAND, hide = true)]
+    #[command(name = SUBCOMMAND, hide = true)]
     Prestart(PrestartArgs),
     /// Hold a reference until `doctor` kills this process
     #[command(name = probe::SUBCOMMAND, hide = true)]

@@ -5,14 +5,15 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::process::{Command, ExitCode};
 
+use procref_config::environment::{METADATA, OWN};
+use procref_config::program;
+use procref_config::relative_paths;
+use procref_config::running::RunningService;
+use procref_config::shell::advice;
+
 use crate::acquire::AcquiredServices;
-use crate::environment::{METADATA, OWN};
 use crate::error::{Error, Result};
 use crate::output;
-use crate::program;
-use crate::relative_paths;
-use crate::running::RunningService;
-use crate::shell::advice;
 use crate::text::shown;
 use crate::watch;
 

@@ -12,9 +12,10 @@ use clap_complete::engine::{
     ArgValueCandidates, ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter as _,
 };
 use clap_complete::env::CompleteEnv;
+use procref_config::files::find::FILE_NAME;
 
 use crate::args::{self, Cli};
-use crate::config::{self, find::FILE_NAME};
+use crate::config;
 use crate::globals::Globals;
 use crate::runtime_dir::services;
 

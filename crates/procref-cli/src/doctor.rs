@@ -74,7 +74,7 @@ fn check_configuration(globals: &Globals) -> Finding {
         }
         Ok(files) => {
             let found = format!("configuration: {}", files.join(", "));
-            match config::named_untrusted_reason(globals) {
+            match config::selection(globals).named_untrusted_reason() {
                 None => Finding::ok(CHECK, found),
                 Some(reason) => Finding::new(
                     CHECK,

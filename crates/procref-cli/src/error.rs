@@ -4,22 +4,19 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::diagnostic::ConfigError;
+use procref_config::{ConfigError, Message};
+
 use crate::exit::{
     CLIENT_NOT_EXECUTABLE, CLIENT_NOT_FOUND, FAILED, HELD, NOT_RUNNING, TOO_LATE, USAGE,
 };
 use crate::text::shown;
-
-mod library;
-
-use library::CliMessage;
 
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error of a command.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("{}", CliMessage(.0))]
+    #[error("{}", Message(.0))]
     Service(#[from] procref::Error),
 
     /// The command line is invalid.
@@ -47,8 +44,8 @@ pub(crate) enum Error {
     UnknownName(String),
 
     /// The service exited while this process held it.
-    #[error("service `{service}` has exited{how}")]
-    Ended { service: String, how: String },
+    #[error(transparent)]
+    Ended(procref_config::Error),
 
     /// The service died, and no client has restarted it.
     #[error(
@@ -67,14 +64,9 @@ pub(crate) enum Error {
         limit: Duration,
     },
 
-    /// The work before a service's program failed or took too long.
-    #[error("{message}{output}")]
-    BeforeProgram {
-        message: String,
-        late: bool,
-        /// The end of the log.
-        output: String,
-    },
+    /// A service could not be started, with the cause.
+    #[error(transparent)]
+    Start(procref_config::Error),
 
     /// The client of `run` could not be executed.
     #[error("could not execute the client `{program}`: {source}{hint}")]
@@ -86,21 +78,6 @@ pub(crate) enum Error {
         source: io::Error,
     },
 
-    /// An error about a service, with a hint about its cause.
-    #[error("{error}\nhint: {advice}")]
-    Advised { error: Box<Error>, advice: String },
-
-    /// An error about a service, after other clients' starts that failed.
-    #[error(
-        "{error}\nbefore that, {failures} by other clients failed while this client waited; last error: {last}",
-        failures = starts(*.failures)
-    )]
-    AfterFailures {
-        error: Box<Error>,
-        failures: u32,
-        last: String,
-    },
-
     /// A failed system call that is not about a service.
     #[error("could not {doing}: {source}")]
     Io { doing: String, source: io::Error },
@@ -108,7 +85,7 @@ pub(crate) enum Error {
 
 /// Returns the last line of a message about many mistakes. The first of them may have scrolled away.
 fn summary(error: &ConfigError) -> String {
-    match error.diagnostics.len() {
+    match error.diagnostics().len() {
         0 | 1 => String::new(),
         number => format!("\n{number} errors in the configuration; no service was started"),
     }
@@ -122,47 +99,17 @@ impl Error {
         }
     }
 
-    /// Explains a service's error. Errors of earlier starts stay separate.
-    pub(crate) fn explained(self, explain: impl FnOnce(Self) -> Self) -> Self {
-        match self {
-            Self::Service(procref::Error::StartsFailed {
-                failures,
-                last,
-                source,
-                ..
-            }) => Self::AfterFailures {
-                error: Box::new(explain(Self::Service(*source))),
-                failures,
-                last: shown(&last),
-            },
-            error => explain(error),
-        }
-    }
-
     pub(crate) fn code(&self) -> u8 {
         match self {
-            Self::Service(procref::Error::Timeout { .. } | procref::Error::NotReady { .. }) => {
-                TOO_LATE
-            }
-            Self::Service(
-                procref::Error::InvalidName { .. } | procref::Error::InvalidSetting { .. },
-            )
-            | Self::Usage(_)
-            | Self::Config(_) => USAGE,
-            Self::Service(procref::Error::NoStart { .. })
-            | Self::NotRunning { .. }
-            | Self::UnknownName(_)
-            | Self::Dead { .. } => NOT_RUNNING,
-            Self::Service(procref::Error::Held { .. }) | Self::Held(_) => HELD,
-            Self::TooLate { .. } | Self::BeforeProgram { late: true, .. } => TOO_LATE,
-            Self::Advised { error, .. } | Self::AfterFailures { error, .. } => error.code(),
+            Self::Service(error) => code_of_library(error),
+            Self::Start(error) => code_of_start(error),
+            Self::Usage(_) | Self::Config(_) => USAGE,
+            Self::NotRunning { .. } | Self::UnknownName(_) | Self::Dead { .. } => NOT_RUNNING,
+            Self::Held(_) => HELD,
+            Self::TooLate { .. } => TOO_LATE,
             Self::Client { found: true, .. } => CLIENT_NOT_EXECUTABLE,
             Self::Client { found: false, .. } => CLIENT_NOT_FOUND,
-            Self::Ended { .. }
-            | Self::Service(_)
-            | Self::Failed(_)
-            | Self::BeforeProgram { .. }
-            | Self::Io { .. } => FAILED,
+            Self::Ended(_) | Self::Failed(_) | Self::Io { .. } => FAILED,
         }
     }
 
@@ -172,9 +119,39 @@ impl Error {
     }
 }
 
-fn starts(failures: u32) -> String {
-    match failures {
-        1 => "1 start".to_owned(),
-        _ => format!("{failures} starts"),
+fn code_of_library(error: &procref::Error) -> u8 {
+    match error {
+        procref::Error::Timeout { .. } | procref::Error::NotReady { .. } => TOO_LATE,
+        procref::Error::InvalidName { .. } | procref::Error::InvalidSetting { .. } => USAGE,
+        procref::Error::NoStart { .. } => NOT_RUNNING,
+        procref::Error::Held { .. } => HELD,
+        _ => FAILED,
+    }
+}
+
+fn code_of_start(error: &procref_config::Error) -> u8 {
+    use procref_config::Error::{Advised, AfterFailures, BeforeProgram, Service};
+
+    match error {
+        Service(error) => code_of_library(error),
+        Advised { error, .. } | AfterFailures { error, .. } => code_of_start(error),
+        BeforeProgram { late: true, .. } => TOO_LATE,
+        _ => FAILED,
+    }
+}
+
+impl From<procref_config::Error> for Error {
+    fn from(error: procref_config::Error) -> Self {
+        use procref_config::Error::{Config, Conflict, Exited, Io, Service, UnknownService};
+
+        match error {
+            Config(error) => Self::Config(error),
+            Service(error) => Self::Service(error),
+            Conflict(message) => Self::Usage(message),
+            Io { doing, source, .. } => Self::Io { doing, source },
+            Exited { .. } => Self::Ended(error),
+            UnknownService { .. } => Self::UnknownName(error.to_string()),
+            _ => Self::Start(error),
+        }
     }
 }

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
-use crate::value_parsers;
+use crate::runtime_dir;
 
 /// The options that every command has.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Globals {
     /// Runtime directory; processes with the same one share services
-    #[arg(long_help = value_parsers::RUNTIME_DIR)]
+    #[arg(long_help = runtime_dir::HELP)]
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) runtime_dir: Option<PathBuf>,
 

@@ -8,15 +8,15 @@ use std::process::ExitStatus;
 use std::time::{Duration, SystemTime};
 
 use procref::{Holder, ServiceInfo, Status};
+use procref_config::environment::{self, Variables};
+use procref_config::prestart::command_line;
+use procref_config::running::RunningService;
 use serde::Serialize;
 
 use crate::acquire::AcquiredServices;
 use crate::describe::{exit_signal, pid, port};
-use crate::environment::{self, Variables};
 use crate::error::Result;
-use crate::prestart::command_line;
 use crate::resolve::NamedService;
-use crate::running::RunningService;
 
 /// The status of a service.
 #[derive(Debug, Serialize)]

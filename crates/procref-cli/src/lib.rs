@@ -11,42 +11,30 @@ use exit::CLIENT_NOT_RUN;
 
 mod acquire;
 mod args;
-mod builder;
 mod client;
 mod commands;
 mod completion;
 mod config;
-mod definition;
 mod demo;
 mod describe;
 mod doctor;
-mod environment;
 mod error;
 mod exit;
 mod follow;
 mod globals;
+mod helper;
 mod json;
 mod output;
 mod prestart;
 #[cfg(unix)]
 mod process_tree;
-mod program;
-mod recipes;
-mod relative_paths;
 mod resolve;
-mod running;
 mod runtime_dir;
 mod service_flags;
-mod shell;
 mod signals;
-mod spec;
 mod table;
 mod text;
-mod value_parsers;
 mod watch;
-
-#[cfg(feature = "fuzzing")]
-pub mod fuzzing;
 
 /// Runs the program with the arguments of this process, and returns its exit code.
 #[must_use]

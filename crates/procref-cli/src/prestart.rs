@@ -1,15 +1,14 @@
 //! The work that a service's process does before it executes the service's program.
 //!
 //! `procref` itself runs in the service's process, does this work, and then executes the program.
+//! [`procref_config::prestart`] writes its command line, and reads its reports.
 //!
 //! | module | contents |
 //! |---|---|
 //! | [`args`] | the command line of the hidden subcommand |
-//! | [`task`] | the part of it that is JSON |
-//! | [`command_line`] | builds that command line, and finds the program in it |
 //! | [`exec`] | does the work and executes the program |
 //! | [`data`] | fills and locks the data directory |
-//! | [`log`], [`failure`] | reports a failure through the service's log, and reads it there |
+//! | [`log`] | reports a failure through the service's log |
 //!
 //! # Dependencies
 //!
@@ -26,13 +25,9 @@
 //! filled. See [`data`].
 
 pub(crate) mod args;
-pub(crate) mod command_line;
 mod data;
-pub(crate) mod dependency;
 pub(crate) mod exec;
-pub(crate) mod failure;
 mod log;
-mod task;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]
@@ -41,5 +36,3 @@ mod windows;
 use unix as sys;
 #[cfg(windows)]
 use windows as sys;
-
-pub(crate) use sys::{ready_after_exec, started, started_by_default};

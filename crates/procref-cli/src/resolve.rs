@@ -3,136 +3,92 @@
 use std::path::Path;
 
 use procref::{Listed, Mismatch, Services, SharedService, State, Status};
+use procref_config::environment::{self, Variables};
+use procref_config::files::find::FILE_NAME;
+use procref_config::resolved::ResolvedServices;
+use procref_config::running::RunningService;
+use procref_config::spec::ServiceSpec;
 
 use crate::args::Which;
-use crate::config::find::FILE_NAME;
-use crate::config::{self, FoundService};
+use crate::config;
 use crate::describe;
-use crate::environment::{self, Variables};
 use crate::error::{Error, Result};
 use crate::globals::Globals;
-use crate::running::RunningService;
-use crate::runtime_dir::services;
+use crate::helper;
+use crate::runtime_dir;
 use crate::service_flags::ServiceFlags;
-use crate::spec::ServiceSpec;
+use crate::signals::Unsuspended;
 use crate::text::shown;
 
-mod exports;
-
-/// Services with all their dependencies, as `run`, `hold` and `pin` acquire them.
-#[derive(Debug)]
-pub(crate) struct ResolvedServices {
-    /// Each service comes after its dependencies.
-    services: Vec<FoundService>,
-    /// The positions of the services that the command names.
-    named: Vec<usize>,
+/// Resolves names to services with all their dependencies, as `run`, `hold` and `pin` acquire them, and applies the
+/// options. Without names, resolves the default services.
+pub(crate) fn services(
+    globals: &Globals,
+    names: &[String],
+    flags: &ServiceFlags,
+) -> Result<ResolvedServices> {
+    let mut resolved = by_names(globals, names)?;
+    match (resolved.only_mut(), flags.first_given()) {
+        (Some(only), _) => flags.apply_to(only),
+        (None, Some(option)) => {
+            return Err(Error::Usage(format!(
+                "--{option} describes one service, and the command names several (write the setting to {FILE_NAME})"
+            )));
+        }
+        (None, None) => {}
+    }
+    check(globals, &resolved, flags)?;
+    Ok(resolved)
 }
 
-impl ResolvedServices {
-    /// Resolves names with the configuration, and applies the options. Without names, resolves the default services.
-    pub(crate) fn new(globals: &Globals, names: &[String], flags: &ServiceFlags) -> Result<Self> {
-        let mut resolved = Self::by_names(globals, names)?;
-        match (resolved.only(), flags.first_given()) {
-            (Some(only), _) => flags.apply_to(&mut resolved.services[only].spec),
-            (None, Some(option)) => {
-                return Err(Error::Usage(format!(
-                    "--{option} describes one service, and the command names several (write the setting to \
-                     {FILE_NAME})"
-                )));
-            }
-            (None, None) => {}
-        }
-        resolved.check(globals, flags)?;
-        Ok(resolved)
-    }
-
-    fn by_names(globals: &Globals, names: &[String]) -> Result<Self> {
-        let names = match names.is_empty() {
-            true => config::default_names(globals)?,
-            false => names.to_vec(),
-        };
-        let found = config::find(globals, &names)?;
-        let mut resolved = Self {
-            services: found.specs,
-            named: Vec::new(),
-        };
-        for (name, position) in names.iter().zip(found.named) {
-            let known = || resolved.all().position(|spec| spec.name == *name);
-            let position = match position.or_else(known) {
-                Some(position) => position,
-                None => resolved.add_unknown(globals, name),
-            };
-            if !resolved.named.contains(&position) {
-                resolved.named.push(position);
-            }
-        }
-        exports::check(&resolved)?;
-        Ok(resolved)
-    }
-
-    /// Adds a service that no file describes. Returns its position.
-    fn add_unknown(&mut self, globals: &Globals, name: &str) -> usize {
-        let spec = ServiceSpec {
-            runtime_dir: globals.runtime_dir.clone(),
+fn by_names(globals: &Globals, names: &[String]) -> Result<ResolvedServices> {
+    let names = match names.is_empty() {
+        true => config::default_names(globals)?,
+        false => names.to_vec(),
+    };
+    let files = config::read(globals)?;
+    let runtime_dir = globals.runtime_dir.as_deref();
+    let found = {
+        // This removes what projects that do not exist any more have left.
+        let _unsuspended = Unsuspended::begin();
+        files.resolve(runtime_dir, &names)?
+    };
+    let unknown = |name: &str| {
+        Ok(ServiceSpec {
+            runtime_dir: runtime_dir.map(Path::to_owned),
             ..ServiceSpec::named(name)
-        };
-        let needs = Vec::new();
-        self.services.push(FoundService { spec, needs });
-        self.services.len() - 1
-    }
+        })
+    };
+    Ok(ResolvedServices::new(found, &names, unknown)?)
+}
 
-    /// Selects the instance with this fingerprint.
-    fn select(&mut self, which: &Which) -> Result<()> {
-        let Some(text) = &which.fingerprint else {
-            return Ok(());
-        };
-        let Some(only) = self.only() else {
-            let what = "--fingerprint selects one service, and the command names several";
+/// Selects the instance with this fingerprint.
+fn select(resolved: &mut ResolvedServices, which: &Which) -> Result<()> {
+    let Some(text) = &which.fingerprint else {
+        return Ok(());
+    };
+    let Some(spec) = resolved.only_mut() else {
+        let what = "--fingerprint selects one service, and the command names several";
+        return Err(Error::Usage(what.to_owned()));
+    };
+    spec.fingerprint = Some(text.clone());
+    spec.mismatch = Some(Mismatch::Separate);
+    Ok(())
+}
+
+/// Fails if a named service can neither be started nor joined.
+fn check(globals: &Globals, resolved: &ResolvedServices, flags: &ServiceFlags) -> Result<()> {
+    for spec in resolved.named().filter(|spec| spec.start.is_none()) {
+        if flags.health.is_some() {
+            let what = "`--health` needs `--start`, or a configuration file that describes the service, because an \
+                        unhealthy service is restarted";
             return Err(Error::Usage(what.to_owned()));
-        };
-        let spec = &mut self.services[only].spec;
-        spec.fingerprint = Some(text.clone());
-        spec.mismatch = Some(Mismatch::Separate);
-        Ok(())
-    }
-
-    /// Fails if a named service can neither be started nor joined.
-    fn check(&self, globals: &Globals, flags: &ServiceFlags) -> Result<()> {
-        for spec in self.named().filter(|spec| spec.start.is_none()) {
-            if flags.health.is_some() {
-                let what = "`--health` needs `--start`, or a configuration file that describes the service, because \
-                            an unhealthy service is restarted";
-                return Err(Error::Usage(what.to_owned()));
-            }
-            // A service without a start command can only be joined. Without this check, the client would
-            // create a semaphore set that no process removes.
-            require(&NamedService::from_spec(globals, spec.clone())?)?;
         }
-        Ok(())
+        // A service without a start command can only be joined. Without this check, the client would
+        // create a semaphore set that no process removes.
+        require(&NamedService::from_spec(globals, spec.clone())?)?;
     }
-
-    /// Returns all services. Each one comes after its dependencies.
-    pub(crate) fn all(&self) -> impl DoubleEndedIterator<Item = &ServiceSpec> + ExactSizeIterator {
-        self.services.iter().map(|it| &it.spec)
-    }
-
-    /// Returns the positions in [`all`](Self::all) of the direct and indirect dependencies of a service.
-    pub(crate) fn needs(&self, position: usize) -> &[usize] {
-        &self.services[position].needs
-    }
-
-    /// Returns the services that the command names.
-    pub(crate) fn named(&self) -> impl Iterator<Item = &ServiceSpec> {
-        self.named.iter().map(|&at| &self.services[at].spec)
-    }
-
-    /// Returns the position of the service that the command names, or `None` if it names several.
-    pub(crate) fn only(&self) -> Option<usize> {
-        match self.named[..] {
-            [only] => Some(only),
-            _ => None,
-        }
-    }
+    Ok(())
 }
 
 /// A service that a command reads or stops, but does not start.
@@ -144,14 +100,14 @@ pub(crate) struct NamedService<'a> {
 
 impl<'a> NamedService<'a> {
     pub(crate) fn new(globals: &'a Globals, name: &str, which: &Which) -> Result<Self> {
-        let mut resolved = ResolvedServices::by_names(globals, &[name.to_owned()])?;
-        resolved.select(which)?;
-        let service = resolved.services.pop().expect("a name was resolved");
-        Self::from_spec(globals, service.spec)
+        let mut resolved = by_names(globals, &[name.to_owned()])?;
+        select(&mut resolved, which)?;
+        let spec = resolved.all().last().expect("a name was resolved");
+        Self::from_spec(globals, spec.clone())
     }
 
     fn from_spec(globals: &'a Globals, spec: ServiceSpec) -> Result<Self> {
-        let service = spec.build()?;
+        let service = helper::build(&spec)?;
         Ok(Self {
             globals,
             spec,
@@ -277,8 +233,8 @@ pub(crate) fn running_variables(
     names: &[String],
     which: &Which,
 ) -> Result<Variables> {
-    let mut resolved = ResolvedServices::by_names(globals, names)?;
-    resolved.select(which)?;
+    let mut resolved = by_names(globals, names)?;
+    select(&mut resolved, which)?;
     let running = resolved.all().map(|spec| {
         let named = NamedService::from_spec(globals, spec.clone())?;
         named.ready()
@@ -320,7 +276,7 @@ fn name_of(listed: &Listed) -> Option<String> {
 fn other_locations(globals: &Globals, own: &Path, service: &str) -> Vec<String> {
     let mut places = Vec::new();
     for namespace in config::namespaces(globals, true).unwrap_or_default() {
-        let Ok(services) = services(namespace.dir.as_deref()) else {
+        let Ok(services) = runtime_dir::services(namespace.dir.as_deref()) else {
             continue;
         };
         let runs = |it: &Listed| it.name() == Some(service) && it.status().state() != State::Absent;

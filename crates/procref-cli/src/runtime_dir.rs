@@ -1,14 +1,13 @@
-//! The services of a runtime directory.
+//! The runtime directory in messages.
 
-use std::path::Path;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+#[cfg(unix)]
+use unix as sys;
+#[cfg(windows)]
+use windows as sys;
 
-use procref::Services;
-
-/// Returns the services of this directory, or of the default one. A missing directory is not an error. An
-/// existing directory is checked.
-pub(crate) fn services(dir: Option<&Path>) -> procref::Result<Services> {
-    match dir {
-        Some(dir) => Services::in_dir(dir),
-        None => Services::open(),
-    }
-}
+pub(crate) use procref_config::files::namespace::services;
+pub(crate) use sys::HELP;

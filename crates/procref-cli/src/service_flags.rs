@@ -7,9 +7,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum, ValueHint};
 use procref::{Mismatch, StopSignal};
 
-use crate::relative_paths::absolute_program;
-use crate::spec::ServiceSpec;
-use crate::value_parsers::{self, Health, Port, When};
+use procref_config::relative_paths::absolute_program;
+use procref_config::spec::ServiceSpec;
+use procref_config::value_parsers::{self, Health, Port, When};
 
 const READY_DEFAULT: &str = "By default, the condition is tcp if the service has a port, and otherwise started, with a \
                              warning. A service is started if its program was executed and was alive 100 ms later. tcp \

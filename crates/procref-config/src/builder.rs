@@ -1,23 +1,27 @@
 //! Builds the library's service from its description.
 
+use std::path::Path;
+
 use procref::{Ready, ServiceCommand, SharedService, SharedServiceBuilder};
 
-use crate::config::template::literal;
 use crate::definition;
+use crate::files::template::literal;
 use crate::prestart::{self, command_line};
 use crate::relative_paths;
 use crate::spec::ServiceSpec;
 use crate::value_parsers::{Health, Port, When};
 
 impl ServiceSpec {
-    /// Builds the service for the library.
-    pub(crate) fn build(&self) -> procref::Result<SharedService> {
-        self.builder().build()
+    /// Builds the service for the library. `helper` is the program `procref`, which does the work before the service's
+    /// program.
+    pub fn build(&self, helper: &Path) -> procref::Result<SharedService> {
+        self.builder(helper).build()
     }
 
-    pub(crate) fn builder(&self) -> SharedServiceBuilder {
+    /// Returns the builder of the service.
+    pub fn builder(&self, helper: &Path) -> SharedServiceBuilder {
         let mut builder = SharedService::builder(&self.name);
-        if let Some(command) = self.command() {
+        if let Some(command) = self.command(helper) {
             builder = builder.command(command);
         }
         if let Some(dir) = &self.runtime_dir {
@@ -44,8 +48,8 @@ impl ServiceSpec {
         builder
     }
 
-    fn command(&self) -> Option<ServiceCommand> {
-        let words = command_line::wrap(self, self.start.as_ref()?);
+    fn command(&self, helper: &Path) -> Option<ServiceCommand> {
+        let words = command_line::wrap(self, helper, self.start.as_ref()?);
         let (program, args) = words.split_first()?;
         let mut command = ServiceCommand::new(program).args(args);
         match self.port {

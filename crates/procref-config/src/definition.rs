@@ -18,14 +18,14 @@ use crate::text::shown;
 use crate::value_parsers::Port;
 
 /// Settings by their keys in `procref.toml`, each as one text.
-pub(crate) type Definition = BTreeMap<String, String>;
+pub type Definition = BTreeMap<String, String>;
 
 const EXPORT: &str = "export";
 const DEPENDS_ON: &str = "depends-on";
 
 /// Returns the settings that a service gets from its starter. Settings of a client, such as its wait timeout and its
 /// fingerprint, are not included.
-pub(crate) fn of(spec: &ServiceSpec) -> Definition {
+pub fn of(spec: &ServiceSpec) -> Definition {
     let settings = [
         ("start", spec.start.as_deref().map(joined)),
         ("init", spec.prestart.init.as_deref().map(joined)),
@@ -64,7 +64,7 @@ pub(crate) fn of(spec: &ServiceSpec) -> Definition {
 /// Returns the keys of the settings in which a running instance differs from the client's description.
 ///
 /// A client without a start command compares only the settings that it has.
-pub(crate) fn differences(spec: &ServiceSpec, instance: &Definition) -> Vec<String> {
+pub fn differences(spec: &ServiceSpec, instance: &Definition) -> Vec<String> {
     if instance.is_empty() {
         // Another program started the instance and recorded no settings.
         return Vec::new();
@@ -81,7 +81,7 @@ pub(crate) fn differences(spec: &ServiceSpec, instance: &Definition) -> Vec<Stri
 }
 
 /// Returns the note for a client that joined an instance with other settings.
-pub(crate) fn note(spec: &ServiceSpec, handle: &ServiceHandle) -> Option<String> {
+pub fn note(spec: &ServiceSpec, handle: &ServiceHandle) -> Option<String> {
     let differing = differences(spec, handle.definition());
     if differing.is_empty() {
         return None;
@@ -96,14 +96,14 @@ pub(crate) fn note(spec: &ServiceSpec, handle: &ServiceHandle) -> Option<String>
 }
 
 /// Returns the names of the direct and indirect dependencies of an instance.
-pub(crate) fn dependencies(instance: &Definition) -> Vec<String> {
+pub fn dependencies(instance: &Definition) -> Vec<String> {
     let recorded = instance.get(DEPENDS_ON);
     let parsed = recorded.and_then(|text| serde_json::from_str(text).ok());
     parsed.unwrap_or_default()
 }
 
 /// Returns the variables for the clients of an instance.
-pub(crate) fn exports(spec: &ServiceSpec, instance: &Definition) -> Vec<(String, String)> {
+pub fn exports(spec: &ServiceSpec, instance: &Definition) -> Vec<(String, String)> {
     // A client that has only the name of the service gets no variables, because the exports may name services that the
     // client does not hold.
     let is_described = spec.start.is_some() || !spec.export.is_empty();
@@ -114,12 +114,12 @@ pub(crate) fn exports(spec: &ServiceSpec, instance: &Definition) -> Vec<(String,
 }
 
 /// Returns the variables that the record of an instance describes.
-pub(crate) fn recorded_exports(instance: &Definition) -> Vec<(String, String)> {
+pub fn recorded_exports(instance: &Definition) -> Vec<(String, String)> {
     recorded(instance, EXPORT).unwrap_or_default()
 }
 
 /// Returns the names of the direct and indirect dependencies of an instance, in the order in which they are acquired.
-pub(crate) fn recorded_dependencies(instance: &Definition) -> Vec<String> {
+pub fn recorded_dependencies(instance: &Definition) -> Vec<String> {
     recorded(instance, DEPENDS_ON).unwrap_or_default()
 }
 

@@ -6,16 +6,16 @@ use std::ffi::OsString;
 use crate::running::{RunningService, value_of_dependency};
 
 /// The prefix of the variables for a service's metadata.
-pub(crate) const METADATA: &str = "PROCREF_META_";
+pub const METADATA: &str = "PROCREF_META_";
 
 /// The variables about the one service that a program uses.
-pub(crate) const OWN: [&str; 4] = ["PROCREF_PORT", "PROCREF_PID", "PROCREF_NAME", "PROCREF_DIR"];
+pub const OWN: [&str; 4] = ["PROCREF_PORT", "PROCREF_PID", "PROCREF_NAME", "PROCREF_DIR"];
 
 /// Variables of an environment. If a name is repeated, the last value counts.
-pub(crate) type Variables = Vec<(String, OsString)>;
+pub type Variables = Vec<(String, OsString)>;
 
 /// Returns a text as the end of a variable's name: upper-case letters, digits, and `_` for all other characters.
-pub(crate) fn variable_name(text: &str) -> String {
+pub fn variable_name(text: &str) -> String {
     text.chars()
         .map(|c| match c.is_ascii_alphanumeric() {
             true => c.to_ascii_uppercase(),
@@ -26,7 +26,7 @@ pub(crate) fn variable_name(text: &str) -> String {
 
 /// Returns the variables for the dependents of these services: `PROCREF_PORT_NAME`, `PROCREF_PID_NAME`,
 /// `PROCREF_DIR_NAME`, and the exports of each configuration.
-pub(crate) fn of_dependents(services: &[RunningService]) -> Variables {
+pub fn of_dependents(services: &[RunningService]) -> Variables {
     let mut variables = Vec::new();
     for service in services {
         let suffix = variable_name(&service.name);
@@ -43,7 +43,7 @@ pub(crate) fn of_dependents(services: &[RunningService]) -> Variables {
 }
 
 /// Returns the variables for the clients of these services. `own` is the service that the client named, if it named one.
-pub(crate) fn of_clients(services: &[RunningService], own: Option<&RunningService>) -> Variables {
+pub fn of_clients(services: &[RunningService], own: Option<&RunningService>) -> Variables {
     let mut variables = of_dependents(services);
     variables.extend(own.into_iter().flat_map(about));
     variables
@@ -70,7 +70,7 @@ fn about(service: &RunningService) -> Variables {
 }
 
 /// Returns the exports of a service. `{port}` and `{dir}` in them are those of the service.
-pub(crate) fn exported(service: &RunningService, services: &[RunningService]) -> Variables {
+pub fn exported(service: &RunningService, services: &[RunningService]) -> Variables {
     let pairs = service.export.iter();
     pairs
         .map(|(name, value)| {
@@ -84,7 +84,7 @@ pub(crate) fn exported(service: &RunningService, services: &[RunningService]) ->
 }
 
 /// Returns the variables as the keys and values of a JSON object.
-pub(crate) fn to_json(variables: Variables) -> BTreeMap<String, String> {
+pub fn to_json(variables: Variables) -> BTreeMap<String, String> {
     let variables = variables.into_iter();
     variables
         .map(|(name, value)| (name, value.to_string_lossy().into_owned()))

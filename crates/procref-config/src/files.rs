@@ -4,7 +4,7 @@
 //! first, and then in the user's file. Services of the project's file run in the project's own runtime directory,
 //! unless they are shared. Services of the user's file are shared.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::env;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,34 +12,48 @@ use std::path::{Path, PathBuf};
 use procref::Services;
 use toml::Spanned;
 
+use crate::error::library::Message;
 use crate::error::{Error, Result};
-use crate::globals::Globals;
-use crate::recipes::RECIPES;
 use crate::spec::ServiceSpec;
 use crate::text::shown;
 
 mod check;
 mod dependency_order;
-pub(crate) mod diagnostic;
-pub(crate) mod find;
+pub mod diagnostic;
+pub mod find;
 mod host;
 mod json_schema;
-pub(crate) mod keys;
-mod namespace;
+pub mod keys;
+pub mod namespace;
 mod parse;
 mod resolve;
 mod schema;
 mod service;
-pub(crate) mod template;
+pub mod template;
 
-pub(crate) use check::{CheckedProgram, CheckedService, check};
-pub(crate) use json_schema::json_schema;
-pub(crate) use namespace::{Namespace, collect};
-pub(crate) use resolve::{FoundService, default_names, find, of_project};
+pub use check::{CheckedFiles, CheckedProgram, CheckedService};
+pub use json_schema::json_schema;
+pub use resolve::{FoundService, FoundServices};
 
-use diagnostic::{ConfigError, Diagnostic, SourceText, listed, most_similar, suggestion};
-use find::{FILE_NAME, Trust, VARIABLE};
+use diagnostic::{ConfigError, Diagnostic, SourceText, listed, suggestion};
+use find::{Trust, VARIABLE};
+use namespace::Namespace;
 use service::{ConfiguredService, ServiceContext};
+
+/// The files to read, and the runtime directory of their services.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// The common runtime directory, or `None` for the default one.
+    pub runtime_dir: Option<PathBuf>,
+    /// The project's file. `None` for the file that [`VARIABLE`] names, or the nearest one.
+    pub file: Option<PathBuf>,
+    /// The option that named the file, for messages.
+    pub option: Option<&'static str>,
+    /// `true` if no file is read.
+    pub no_file: bool,
+    /// The directory in which the search for the project's file begins. `None` for the working directory.
+    pub from: Option<PathBuf>,
+}
 
 /// A parsed file.
 #[derive(Debug)]
@@ -52,23 +66,24 @@ struct File {
     default: Option<Vec<String>>,
 }
 
-/// The files that apply to the working directory.
+/// The files that apply to a directory.
 #[derive(Debug, Default)]
-struct Files {
+pub struct Files {
     project: Option<File>,
     user: Option<File>,
 }
 
 /// The text of a file that is about to be changed.
-pub(crate) struct WrittenFile {
-    pub(crate) text: String,
+pub struct WrittenFile {
+    /// The text.
+    pub text: String,
     /// The names of its services, including those with errors.
-    pub(crate) names: Vec<String>,
+    pub names: Vec<String>,
 }
 
 impl WrittenFile {
     /// Reads a file. Fails if the file is not TOML.
-    pub(crate) fn read(file: &Path) -> Result<Self, ConfigError> {
+    pub fn read(file: &Path) -> Result<Self, ConfigError> {
         let (path, root) = locate(file)?;
         let text = find::read(&path, &root, Trust::Named)?;
         let names = parse::parse(&path, &text)?.names;
@@ -77,154 +92,81 @@ impl WrittenFile {
 }
 
 /// Fails if a text is not TOML.
-pub(crate) fn check_syntax(file: &Path, text: &str) -> Result<(), ConfigError> {
+pub fn check_syntax(file: &Path, text: &str) -> Result<(), ConfigError> {
     parse::parse(file, text).map(|_| ())
 }
 
-/// Returns the names of the services that the files describe, with their file.
-pub(crate) fn described(globals: &Globals) -> Result<BTreeMap<String, String>> {
-    let files = Files::read(globals)?;
-    let services = files.all().flat_map(|file| {
-        let path = path_text(&file.path);
-        file.names()
-            .map(move |name| (name.to_owned(), path.clone()))
-    });
-    Ok(services.collect())
-}
+impl Selection {
+    /// Returns why the named file would be rejected if the search had found it.
+    pub fn named_untrusted_reason(&self) -> Option<String> {
+        let named = self.named_file().filter(|_| !self.no_file)?;
+        let (path, root) = locate(&named).ok()?;
+        find::untrusted_reason(&path, &root)
+    }
 
-/// Describes a name that no file has and that no running service has.
-pub(crate) struct UnknownName {
-    /// The files that were read, or why none was read.
-    pub(crate) place: String,
-    /// A similar name, or a way to describe the service.
-    pub(crate) advice: String,
-}
-
-/// Returns what the user can do about an unknown name. `running` are the names of running services.
-pub(crate) fn unknown_name(
-    globals: &Globals,
-    name: &str,
-    running: &[String],
-) -> Result<UnknownName> {
-    let files = Files::read(globals)?;
-    let names: BTreeSet<&str> = files
-        .names()
-        .chain(running.iter().map(String::as_str))
-        .collect();
-    let suggested = suggestion(name, names);
-    let paths: Vec<String> = files.all().map(|file| path_text(&file.path)).collect();
-    let name = shown(name);
-    if !paths.is_empty() {
-        let advice = match suggested.is_empty() {
-            true => " (describe it there, or use `procref run` with `--start COMMAND`)".to_owned(),
-            false => suggested,
+    /// Returns the common namespace and that of the current project. With `all`, returns those of all projects.
+    pub fn namespaces(&self, all: bool) -> Result<Vec<Namespace>> {
+        let named = self.runtime_dir.as_deref();
+        let common = Namespace {
+            dir: named.map(Path::to_owned),
+            project: None,
         };
-        let place = format!("no service `{name}` in {}", paths.join(" or "));
-        return Ok(UnknownName { place, advice });
-    }
-    if globals.no_config {
-        return Ok(UnknownName {
-            place: format!("service `{name}` is not running, and --no-config reads no file"),
-            advice: format!(" (to start it, use `procref run` with `--start COMMAND`){suggested}"),
-        });
-    }
-    let recipes = RECIPES.iter().map(|recipe| recipe.name);
-    let recipe = most_similar(&name, recipes).unwrap_or("redis");
-    Ok(UnknownName {
-        place: format!(
-            "service `{name}` is not running, and there is no {FILE_NAME} in {} or above it",
-            path_text(&working_dir()?)
-        ),
-        advice: format!(
-            " (`procref init --recipe {recipe}` writes one, and `procref run` with `--start COMMAND` needs \
-             none){suggested}"
-        ),
-    })
-}
-
-/// Returns the error of a command that needs a file if there is none.
-pub(crate) fn no_file(globals: &Globals) -> Result<String> {
-    if globals.no_config {
-        return Ok("there is no file to read with --no-config (remove the option)".to_owned());
-    }
-    Ok(format!(
-        "there is no {FILE_NAME} in {} or above it (`procref init` writes one)",
-        path_text(&working_dir()?)
-    ))
-}
-
-/// Reads the files that apply to the working directory, and returns their paths.
-pub(crate) fn read_files(globals: &Globals) -> Result<Vec<String>> {
-    let files = Files::read(globals)?;
-    Ok(files.all().map(|file| path_text(&file.path)).collect())
-}
-
-/// Returns why the named file would be rejected if the search had found it.
-pub(crate) fn named_untrusted_reason(globals: &Globals) -> Option<String> {
-    let named = named_file(globals).filter(|_| !globals.no_config)?;
-    let (path, root) = locate(&named).ok()?;
-    find::untrusted_reason(&path, &root)
-}
-
-/// Returns the common namespace and that of the current project. With `all`, returns those of all projects.
-pub(crate) fn namespaces(globals: &Globals, all: bool) -> Result<Vec<Namespace>> {
-    let named = globals.runtime_dir.as_deref();
-    let common = Namespace {
-        dir: named.map(Path::to_owned),
-        project: None,
-    };
-    let mut namespaces = vec![common];
-    let file = project_file(globals)?;
-    if all {
-        namespaces.extend(namespace::all(named)?);
-    } else if let Some(file) = file {
-        let (_, root) = locate(&file)?;
-        namespaces.push(namespace::of_project(named, &root)?);
-    }
-    Ok(namespaces)
-}
-
-/// Returns the services of projects that do not exist any more.
-pub(crate) fn vanished(globals: &Globals) -> Result<Vec<Services>> {
-    namespace::vanished(globals.runtime_dir.as_deref())
-}
-
-/// Returns the project's file, which was named or found. A named file must exist.
-fn project_file(globals: &Globals) -> Result<Option<PathBuf>> {
-    if globals.no_config {
-        return Ok(None);
-    }
-    let Some(named) = named_file(globals) else {
-        return Ok(find::upwards(&working_dir()?));
-    };
-    match std::fs::metadata(&named) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let by = match globals.config {
-                Some(_) => "`--config`",
-                None => VARIABLE,
-            };
-            let path = std::path::absolute(&named).unwrap_or(named);
-            let message = format!("no such file (named by {by})");
-            Err(ConfigError::from(Diagnostic::of_file(&path, message)).into())
+        let mut namespaces = vec![common];
+        let file = self.project_file()?;
+        if all {
+            namespaces.extend(namespace::all(named)?);
+        } else if let Some(file) = file {
+            let (_, root) = locate(&file)?;
+            namespaces.push(namespace::of_project(named, &root)?);
         }
-        _ => Ok(Some(named)),
+        Ok(namespaces)
+    }
+
+    /// Returns the services of projects that do not exist any more.
+    pub fn vanished(&self) -> Result<Vec<Services>> {
+        namespace::vanished(self.runtime_dir.as_deref())
+    }
+
+    /// Returns the project's file, which was named or found. A named file must exist.
+    fn project_file(&self) -> Result<Option<PathBuf>> {
+        if self.no_file {
+            return Ok(None);
+        }
+        let Some(named) = self.named_file() else {
+            return Ok(find::upwards(&self.dir()?));
+        };
+        let by = match self.file {
+            Some(_) => self.option,
+            None => Some(VARIABLE),
+        };
+        match (std::fs::metadata(&named), by) {
+            (Err(error), Some(by)) if error.kind() == io::ErrorKind::NotFound => {
+                let path = std::path::absolute(&named).unwrap_or(named);
+                let message = format!("no such file (named by {by})");
+                Err(ConfigError::from(Diagnostic::of_file(&path, message)).into())
+            }
+            _ => Ok(Some(named)),
+        }
+    }
+
+    /// Returns the absolute path of the directory in which the search for the project's file begins.
+    pub fn dir(&self) -> Result<PathBuf> {
+        let dir = match &self.from {
+            Some(dir) => std::path::absolute(dir),
+            None => env::current_dir(),
+        };
+        dir.map_err(|error| Error::io("find the working directory", error))
+    }
+
+    fn named_file(&self) -> Option<PathBuf> {
+        let variable = || env::var_os(VARIABLE).filter(|file| !file.is_empty());
+        self.file.clone().or_else(|| variable().map(PathBuf::from))
     }
 }
 
-fn working_dir() -> Result<PathBuf> {
-    env::current_dir().map_err(|error| Error::io("find the working directory", error))
-}
-
-fn path_text(path: &Path) -> String {
+/// Returns a path as text for people.
+pub fn path_text(path: &Path) -> String {
     shown(&path.to_string_lossy())
-}
-
-fn named_file(globals: &Globals) -> Option<PathBuf> {
-    let variable = || env::var_os(VARIABLE).filter(|file| !file.is_empty());
-    globals
-        .config
-        .clone()
-        .or_else(|| variable().map(PathBuf::from))
 }
 
 /// Returns the path of a file and its directory. Both are absolute, and the directory has no links.
@@ -240,8 +182,9 @@ fn locate(file: &Path) -> Result<(PathBuf, PathBuf), ConfigError> {
 }
 
 impl Files {
-    fn read(globals: &Globals) -> Result<Self> {
-        if globals.no_config {
+    /// Reads the files.
+    pub fn read(selection: &Selection) -> Result<Self> {
+        if selection.no_file {
             return Ok(Self::default());
         }
         let user = match find::user_file() {
@@ -250,11 +193,11 @@ impl Files {
         };
         let known = user.iter().flatten();
         let others: Vec<&str> = known.flat_map(File::names).collect();
-        let trust = match named_file(globals) {
+        let trust = match selection.named_file() {
             Some(_) => Trust::Named,
             None => Trust::Found,
         };
-        let project = match project_file(globals)? {
+        let project = match selection.project_file()? {
             Some(file) => File::read(&file, trust, false, &others).map(Some),
             None => Ok(None),
         };
@@ -273,8 +216,29 @@ impl Files {
         self.project.iter().chain(&self.user)
     }
 
-    fn names(&self) -> impl Iterator<Item = &str> {
+    /// Returns the paths of the files. The project's file comes first.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.all().map(|file| file.path.as_path())
+    }
+
+    /// Returns the names of the services, those of the project first.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
         self.all().flat_map(File::names)
+    }
+
+    /// Returns the names of the services, with the files that describe them.
+    pub fn described(&self) -> BTreeMap<String, PathBuf> {
+        let services = self.all().flat_map(|file| {
+            let path = &file.path;
+            file.names()
+                .map(move |name| (name.to_owned(), path.clone()))
+        });
+        services.collect()
+    }
+
+    /// Returns the services of a command that names none: those of the project's file, or of the user's file.
+    pub fn default_names(&self) -> Option<&[String]> {
+        self.all().find_map(|file| file.default.as_deref())
     }
 
     fn service(&self, (origin, name): ServiceId<'_>) -> Option<(&File, &ConfiguredService)> {
@@ -423,15 +387,13 @@ impl File {
 
     /// Checks a service with the library, and reports its error at the service's position.
     fn check(&self, service: &ConfiguredService, spec: &ServiceSpec) -> Result<(), Diagnostic> {
-        let checked = spec.builder().check();
-        checked.map_err(|error| {
-            let message = Error::from(error).to_string();
-            self.diagnostic_at(service.position, message)
-        })
+        // A check does not start the helper.
+        let checked = spec.builder(Path::new("procref")).check();
+        checked.map_err(|error| self.diagnostic_at(service.position, Message(&error).to_string()))
     }
 }
 
 #[cfg(feature = "fuzzing")]
-pub(crate) mod fuzz;
+pub mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -9,4 +9,4 @@ use unix as sys;
 #[cfg(windows)]
 use windows as sys;
 
-pub(crate) use sys::{find, find_in};
+pub use sys::{find, find_in};

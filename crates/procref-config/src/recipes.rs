@@ -1,13 +1,13 @@
 //! Ready-to-use configurations that are part of the program.
 
 /// The configuration of a popular service.
-pub(crate) struct Recipe {
-    pub(crate) name: &'static str,
-    pub(crate) about: &'static str,
-    pub(crate) text: &'static str,
+pub struct Recipe {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub text: &'static str,
 }
 
-pub(crate) const RECIPES: &[Recipe] = &[
+pub const RECIPES: &[Recipe] = &[
     Recipe {
         name: "postgres",
         about: "PostgreSQL on a private Unix socket, with its data in the project",
@@ -58,8 +58,8 @@ pub(crate) const RECIPES: &[Recipe] = &[
 ];
 
 /// A configuration file to start with, which shows each setting.
-pub(crate) const SKELETON: &str = include_str!("../recipes/skeleton.toml");
+pub const SKELETON: &str = include_str!("../recipes/skeleton.toml");
 
-pub(crate) fn find(name: &str) -> Option<&'static Recipe> {
+pub fn find(name: &str) -> Option<&'static Recipe> {
     RECIPES.iter().find(|recipe| recipe.name == name)
 }

@@ -5,13 +5,13 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{self, Path, PathBuf, is_separator};
 
-use crate::config::find::VARIABLE;
-use crate::config::template::literal;
+use crate::files::find::VARIABLE;
+use crate::files::template::literal;
 
 /// Returns procref's own variables with relative paths, as absolute paths.
 ///
 /// A service runs in its own directory, and a client may change its directory before it starts procref again.
-pub(crate) fn absolute_variables() -> Vec<(&'static str, PathBuf)> {
+pub fn absolute_variables() -> Vec<(&'static str, PathBuf)> {
     let names = ["PROCREF_RUNTIME_DIR", VARIABLE];
     let relative = names.into_iter().filter_map(|name| {
         let value = env::var_os(name).filter(|value| !value.is_empty())?;
@@ -23,7 +23,7 @@ pub(crate) fn absolute_variables() -> Vec<(&'static str, PathBuf)> {
 }
 
 /// Returns the program of a command line as a template with an absolute path, if the program is a relative path.
-pub(crate) fn absolute_program(program: &OsString) -> OsString {
+pub fn absolute_program(program: &OsString) -> OsString {
     let text = program.to_string_lossy();
     let is_relative = Path::new(program).is_relative();
     if !is_relative || !text.contains(is_separator) || text.starts_with("{dir}") {

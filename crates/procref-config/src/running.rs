@@ -5,29 +5,24 @@ use std::path::{Path, PathBuf};
 
 use procref::{ServiceInfo, State, Status};
 
-use crate::config::template::AtStart;
 use crate::definition::{self, Definition};
+use crate::files::template::AtStart;
 use crate::spec::ServiceSpec;
 
 /// A running service: its instance, and the templates of the variables that it exports.
 #[derive(Clone, Debug)]
-pub(crate) struct RunningService {
-    pub(crate) name: String,
-    pub(crate) dir: PathBuf,
-    pub(crate) export: Vec<(String, String)>,
+pub struct RunningService {
+    pub name: String,
+    pub dir: PathBuf,
+    pub export: Vec<(String, String)>,
     /// The names of the services whose placeholders may appear in `export`.
-    pub(crate) depends_on: Vec<String>,
-    pub(crate) info: ServiceInfo,
+    pub depends_on: Vec<String>,
+    pub info: ServiceInfo,
 }
 
 impl RunningService {
     /// Returns a service that a client describes. `recorded` are the settings with which the instance was started.
-    pub(crate) fn new(
-        spec: &ServiceSpec,
-        dir: &Path,
-        info: &ServiceInfo,
-        recorded: &Definition,
-    ) -> Self {
+    pub fn new(spec: &ServiceSpec, dir: &Path, info: &ServiceInfo, recorded: &Definition) -> Self {
         Self {
             name: spec.name.clone(),
             dir: dir.to_owned(),
@@ -38,7 +33,7 @@ impl RunningService {
     }
 
     /// Returns a service as its record describes it. Returns `None` if it is not ready.
-    pub(crate) fn recorded(name: &str, status: &Status, dir: &Path) -> Option<Self> {
+    pub fn recorded(name: &str, status: &Status, dir: &Path) -> Option<Self> {
         if status.state() != State::Ready {
             return None;
         }
@@ -52,12 +47,12 @@ impl RunningService {
     }
 
     /// Fills in `{port}` and `{dir}` of this service.
-    pub(crate) fn filled(&self, template: &OsStr) -> OsString {
+    pub fn filled(&self, template: &OsStr) -> OsString {
         procref::fill_in(template, |place| self.value_of(place))
     }
 
     /// Returns the value of `port` or `dir`.
-    pub(crate) fn value_of(&self, what: &str) -> Option<OsString> {
+    pub fn value_of(&self, what: &str) -> Option<OsString> {
         match what {
             "port" => Some(self.info.port().to_string().into()),
             "dir" => Some(self.dir.clone().into()),
@@ -67,7 +62,7 @@ impl RunningService {
 }
 
 /// Returns the value of `{NAME.port}` or `{NAME.dir}`, if `NAME` is in `depends_on`.
-pub(crate) fn value_of_dependency(
+pub fn value_of_dependency(
     place: &str,
     depends_on: &[String],
     services: &[RunningService],

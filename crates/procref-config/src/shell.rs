@@ -4,7 +4,7 @@
 //! the program. All other words are passed unchanged. If the program cannot be executed or exits before
 //! it is ready, [`advice`] names the first word with shell syntax.
 
-pub(crate) mod advice;
+pub mod advice;
 
 /// The way to run a shell.
 const SHELL: &str = if cfg!(windows) {
@@ -23,7 +23,7 @@ const COMMANDS: [&str; 24] = [
 const OPERATORS: [&str; 9] = ["&&", "||", "|", "|&", ";", ";;", "&", "&>", "&>>"];
 
 /// Fails if a command is only valid in a shell. `words` are the words of `text`.
-pub(crate) fn check(text: &str, words: &[String]) -> Result<(), String> {
+pub fn check(text: &str, words: &[String]) -> Result<(), String> {
     if let Some(first) = words.first() {
         if let Some(advice) = about_first(first) {
             return Err(format!("{advice}, or write {SHELL}"));
@@ -58,7 +58,7 @@ fn about_first(word: &str) -> Option<String> {
 }
 
 /// Returns `true` if the word has the form `NAME=value`.
-pub(crate) fn is_assignment(word: &str) -> bool {
+pub fn is_assignment(word: &str) -> bool {
     let Some((name, _)) = word.split_once('=') else {
         return false;
     };

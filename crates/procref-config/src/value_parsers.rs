@@ -17,16 +17,16 @@ use unix as sys;
 #[cfg(windows)]
 use windows as sys;
 
-pub(crate) use sys::{HEALTH, READY, RUNTIME_DIR};
+pub use sys::{HEALTH, READY};
 
 /// Parses a time: `500ms`, `2s`, `1m 30s`.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|error| format!("{error}; write a number and a unit: 500ms, 2s, 1m 30s"))
 }
 
 /// Parses a time that is not zero.
-pub(crate) fn interval(text: &str) -> Result<Duration, String> {
+pub fn interval(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("the time must not be zero".to_owned()),
         time => Ok(time),
@@ -34,7 +34,7 @@ pub(crate) fn interval(text: &str) -> Result<Duration, String> {
 }
 
 /// Parses the name of a signal, with or without `SIG`, in any case.
-pub(crate) fn signal(text: &str) -> Result<StopSignal, String> {
+pub fn signal(text: &str) -> Result<StopSignal, String> {
     text.parse()
         .map_err(|error: procref::Error| error.to_string())
 }
@@ -43,7 +43,7 @@ pub(crate) fn signal(text: &str) -> Result<StopSignal, String> {
 ///
 /// No shell reads the command: `$` and `*` have no special meaning, and neither has `\` on Windows. Unquoted operators,
 /// such as `|` and `>`, are errors.
-pub(crate) fn words(text: &str) -> Result<Vec<String>, String> {
+pub fn words(text: &str) -> Result<Vec<String>, String> {
     let text = sys::shell(text);
     let words = shell_words::split(&text).map_err(|error| error.to_string())?;
     if words.first().is_none_or(String::is_empty) {
@@ -54,12 +54,12 @@ pub(crate) fn words(text: &str) -> Result<Vec<String>, String> {
 }
 
 /// Splits a command into words in the type of the system.
-pub(crate) fn argv(text: &str) -> Result<Vec<OsString>, String> {
+pub fn argv(text: &str) -> Result<Vec<OsString>, String> {
     Ok(words(text)?.into_iter().map(OsString::from).collect())
 }
 
 /// Parses `KEY=VALUE`.
-pub(crate) fn variable(text: &str) -> Result<(String, String), String> {
+pub fn variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some(("", _)) => Err("the name before `=` is empty".to_owned()),
         Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
@@ -69,14 +69,14 @@ pub(crate) fn variable(text: &str) -> Result<(String, String), String> {
 
 /// The port a service listens on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Port {
+pub enum Port {
     /// A free port, chosen at each start.
     Auto,
     Fixed(u16),
 }
 
 /// Parses `auto` or a number.
-pub(crate) fn port(text: &str) -> Result<Port, String> {
+pub fn port(text: &str) -> Result<Port, String> {
     if text == "auto" {
         return Ok(Port::Auto);
     }
@@ -89,14 +89,10 @@ pub(crate) fn port(text: &str) -> Result<Port, String> {
 
 /// The condition under which a service is ready.
 #[derive(Clone, Debug)]
-pub(crate) enum When {
+pub enum When {
     /// The program was executed.
     Started,
-    /// The service accepts connections on the Unix socket at this path, which is a template.
-    #[cfg_attr(
-        windows,
-        expect(dead_code, reason = "procref connects to no such socket there")
-    )]
+    /// The service accepts connections on the Unix socket at this path, which is a template. Not on Windows.
     Socket(PathBuf),
     /// A probe succeeds.
     Asked(Ready),
@@ -104,7 +100,7 @@ pub(crate) enum When {
 
 /// Parses a readiness condition: `tcp`, `http:/path`, `log:REGEX`, `cmd:COMMAND`, `started`, or a condition that only
 /// this system has.
-pub(crate) fn ready(text: &str) -> Result<When, String> {
+pub fn ready(text: &str) -> Result<When, String> {
     if let Some(reason) = rejected_address(text) {
         return Err(reason);
     }
@@ -140,7 +136,7 @@ pub(crate) fn ready(text: &str) -> Result<When, String> {
 
 /// The health check of a service.
 #[derive(Clone, Debug)]
-pub(crate) enum Health {
+pub enum Health {
     /// The readiness probe.
     AsReady,
     /// A separate probe.
@@ -148,7 +144,7 @@ pub(crate) enum Health {
 }
 
 /// Parses a health check: `ready` for the readiness probe, or a probe that can be repeated.
-pub(crate) fn health(text: &str) -> Result<Health, String> {
+pub fn health(text: &str) -> Result<Health, String> {
     if text == "ready" {
         return Ok(Health::AsReady);
     }
@@ -305,7 +301,7 @@ mod tests {
 }
 
 #[cfg(feature = "fuzzing")]
-pub(crate) mod fuzz {
+pub mod fuzz {
     use std::fmt::Debug;
 
     use super::*;

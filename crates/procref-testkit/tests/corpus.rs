@@ -7,12 +7,12 @@ use std::fs;
 use std::panic;
 use std::path::{Path, PathBuf};
 
-use procref_cli::fuzzing::Target;
+use procref_config::fuzzing::Target;
 
 /// Lists the targets of the library and of the command line.
 fn targets() -> impl Iterator<Item = Target> {
     let library = procref::fuzzing::TARGETS.iter();
-    library.chain(procref_cli::fuzzing::TARGETS).copied()
+    library.chain(procref_config::fuzzing::TARGETS).copied()
 }
 
 fn fuzz_dir() -> PathBuf {

@@ -15,9 +15,10 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
+use procref_config::resolved::ResolvedServices;
+
 use crate::args::RunArgs;
 use crate::error::{Error, Result};
-use crate::resolve::ResolvedServices;
 use crate::text::shown;
 
 /// The longest name in braces that is compared. The library has the same limit.

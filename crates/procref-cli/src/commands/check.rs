@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use procref_config::Diagnostic;
+use procref_config::files::{CheckedProgram, CheckedService, json_schema};
 use serde::Serialize;
 
 use crate::args::CheckArgs;
-use crate::config::diagnostic::Diagnostic;
-use crate::config::{self, CheckedProgram, CheckedService};
+use crate::config;
 use crate::error::{Error, Result};
 use crate::exit::{FAILED, USAGE};
 use crate::globals::Globals;
@@ -46,7 +47,7 @@ struct ProgramJson<'a> {
 
 pub(crate) fn run(globals: &Globals, args: &CheckArgs) -> Result<ExitCode> {
     if args.schema {
-        let schema = serde_json::to_string_pretty(&config::json_schema());
+        let schema = serde_json::to_string_pretty(&json_schema());
         let schema = schema.map_err(|error| Error::io("write JSON", error.into()))?;
         output::print(&(schema + "\n"))?;
         return Ok(ExitCode::SUCCESS);
@@ -55,7 +56,7 @@ pub(crate) fn run(globals: &Globals, args: &CheckArgs) -> Result<ExitCode> {
         Ok(checked) => checked,
         Err(Error::Config(error)) if args.json.json => {
             output::print_json(&CheckJson {
-                errors: error.diagnostics.iter().map(ErrorJson::new).collect(),
+                errors: error.diagnostics().iter().map(ErrorJson::new).collect(),
                 ..CheckJson::default()
             })?;
             return Ok(ExitCode::from(USAGE));
@@ -118,10 +119,10 @@ fn render(services: &[CheckedService]) -> String {
 impl<'a> ErrorJson<'a> {
     fn new(diagnostic: &'a Diagnostic) -> Self {
         Self {
-            file: &diagnostic.file,
-            line: diagnostic.position.map(|(line, _)| line),
-            column: diagnostic.position.map(|(_, column)| column),
-            message: &diagnostic.message,
+            file: diagnostic.file(),
+            line: diagnostic.line(),
+            column: diagnostic.column(),
+            message: diagnostic.message(),
         }
     }
 }

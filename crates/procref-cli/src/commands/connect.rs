@@ -19,16 +19,16 @@ use std::thread;
 use std::time::Duration;
 
 use procref::process::Process;
+use procref_config::running::RunningService;
+use procref_config::spec::ServiceSpec;
+use procref_config::value_parsers::When;
 
 use crate::acquire::AcquiredServices;
 use crate::args::ConnectArgs;
 use crate::error::{Error, Result};
 use crate::globals::Globals;
-use crate::resolve::ResolvedServices;
-use crate::running::RunningService;
-use crate::spec::ServiceSpec;
+use crate::resolve;
 use crate::text::shown;
-use crate::value_parsers::When;
 
 #[cfg(unix)]
 mod unix;
@@ -40,7 +40,7 @@ use unix as sys;
 use windows as sys;
 
 pub(crate) fn run(globals: &Globals, args: &ConnectArgs) -> Result<ExitCode> {
-    let resolved = ResolvedServices::new(globals, slice::from_ref(&args.name), &args.service)?;
+    let resolved = resolve::services(globals, slice::from_ref(&args.name), &args.service)?;
     let acquired = AcquiredServices::new(globals, &resolved)?;
     let (service, _) = acquired.service();
     let spec = resolved.named().next().expect("a resolved service");

@@ -6,9 +6,10 @@ use crate::args::HoldArgs;
 use crate::describe;
 use crate::error::Result;
 use crate::globals::Globals;
+use crate::helper;
 use crate::json::InstanceJson;
 use crate::output;
-use crate::resolve::ResolvedServices;
+use crate::resolve;
 use crate::text::shown;
 
 mod ending;
@@ -26,7 +27,7 @@ use ending::Ending;
 pub(crate) fn run(globals: &Globals, args: &HoldArgs) -> Result<ExitCode> {
     let ending = Ending::watch(args)?;
     let args = &args.acquire;
-    let resolved = ResolvedServices::new(globals, slice::from_ref(&args.name), &args.service)?;
+    let resolved = resolve::services(globals, slice::from_ref(&args.name), &args.service)?;
     let Some(acquired) = AcquiredServices::unless(globals, &resolved, ending.reached())? else {
         let (end, name) = (ending.reason()?, shown(&args.name));
         let note = format!("procref: {end} before service `{name}` was acquired");
@@ -54,7 +55,8 @@ pub(crate) fn run(globals: &Globals, args: &HoldArgs) -> Result<ExitCode> {
             ending.reason()?;
         }
         HoldEnd::ServiceExited => {
-            let service = resolved.all().last().expect("a resolved service").build()?;
+            let spec = resolved.all().last().expect("a resolved service");
+            let service = helper::build(spec)?;
             let error = describe::exited_error(&service);
             acquired.release()?;
             return Err(error);

@@ -5,14 +5,15 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use procref_config::files::diagnostic::listed;
+use procref_config::files::find::FILE_NAME;
+use procref_config::files::{WrittenFile, check_syntax};
+use procref_config::recipes::{self, RECIPES, Recipe, SKELETON};
+
 use crate::args::InitArgs;
-use crate::config::diagnostic::listed;
-use crate::config::find::FILE_NAME;
-use crate::config::{self, WrittenFile};
 use crate::error::{Error, Result};
 use crate::globals::Globals;
 use crate::output;
-use crate::recipes::{self, RECIPES, Recipe, SKELETON};
 use crate::text::shown;
 
 /// The address of the JSON schema, which editors find by a comment at the beginning of a file.
@@ -149,7 +150,7 @@ fn add(file: &Path, chosen: &[&Recipe], text: &str) -> Result<()> {
         added = added.replace('\n', "\r\n");
     }
     // An array or an inline table cannot get another table, for example.
-    config::check_syntax(file, &format!("{}{added}", before.text)).map_err(|error| {
+    check_syntax(file, &format!("{}{added}", before.text)).map_err(|error| {
         Error::Usage(format!(
             "could not add a table to {shown}: {error} (write each service as a table `[services.NAME]`)"
         ))

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::{Command, CommandFactory as _};
 use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
+use procref_config::files::find::FILE_NAME;
 
 use crate::args::{self, Cli, ManArgs};
-use crate::config::find::FILE_NAME;
 use crate::error::{Error, Result};
 use crate::exit::EXIT_CODES;
 use crate::output;

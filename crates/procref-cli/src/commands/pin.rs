@@ -8,12 +8,12 @@ use crate::error::Result;
 use crate::globals::Globals;
 use crate::json::InstanceJson;
 use crate::output;
-use crate::resolve::ResolvedServices;
+use crate::resolve;
 use crate::text::shown;
 
 /// Pins the service, and starts it if it is not running. The pin keeps the service running without a client.
 pub(crate) fn run(globals: &Globals, args: &AcquireArgs) -> Result<ExitCode> {
-    let resolved = ResolvedServices::new(globals, slice::from_ref(&args.name), &args.service)?;
+    let resolved = resolve::services(globals, slice::from_ref(&args.name), &args.service)?;
     let acquired = AcquiredServices::new(globals, &resolved)?;
     let (_, handle) = acquired.service();
     handle.pin()?;

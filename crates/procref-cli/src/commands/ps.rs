@@ -6,20 +6,21 @@ use std::thread;
 
 use console::Term;
 use procref::{State, Status};
+use procref_config::environment::{self, Variables};
+use procref_config::running::RunningService;
+use procref_config::spec::ServiceSpec;
 use serde::Serialize;
 
 use crate::args::PsArgs;
 use crate::config;
 use crate::describe;
-use crate::environment::{self, Variables};
 use crate::error::{Error, Result};
 use crate::globals::Globals;
+use crate::helper;
 use crate::json::ServiceJson;
 use crate::output;
 use crate::resolve::NamedService;
-use crate::running::RunningService;
 use crate::runtime_dir::services;
-use crate::spec::ServiceSpec;
 use crate::table;
 use crate::text::{self, shown};
 
@@ -183,7 +184,7 @@ fn list(globals: &Globals, args: &PsArgs) -> Result<Vec<ListedService>> {
 
 /// Marks a service that the project's file describes, and adds it if it does not run.
 fn add_described(found: &mut Vec<ListedService>, spec: &ServiceSpec) -> Result<()> {
-    let service = spec.build()?;
+    let service = helper::build(spec)?;
     let object = service.kernel_object();
     let log = spec.log.clone().unwrap_or_else(|| service.kept_log());
     let same = found

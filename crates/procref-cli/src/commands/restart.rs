@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::globals::Globals;
 use crate::json::InstanceJson;
 use crate::output;
-use crate::resolve::{NamedService, ResolvedServices, require};
+use crate::resolve::{self, NamedService, require};
 use crate::service_flags::ServiceFlags;
 use crate::text::shown;
 
@@ -105,7 +105,7 @@ fn start(globals: &Globals, args: &RestartArgs, stopped: &Restarted<'_>) -> Resu
     flags
         .fingerprint
         .clone_from(&stopped.named.spec.fingerprint);
-    let resolved = ResolvedServices::new(globals, &[name.to_owned()], &flags)?;
+    let resolved = resolve::services(globals, &[name.to_owned()], &flags)?;
     let acquired = AcquiredServices::new(globals, &resolved)?;
     let (_, handle) = acquired.service();
     if stopped.was_pinned {

@@ -6,7 +6,7 @@ use crate::client::{self, ClientCommand};
 use crate::error::Result;
 use crate::globals::Globals;
 use crate::output;
-use crate::resolve::ResolvedServices;
+use crate::resolve;
 use crate::text::shown;
 use crate::watch::{self, Watcher};
 
@@ -20,7 +20,7 @@ pub(crate) fn run(globals: &Globals, args: &RunArgs) -> Result<ExitCode> {
         true => Some(Watcher::new()?),
         false => None,
     };
-    let resolved = ResolvedServices::new(globals, &args.names, &args.service)?;
+    let resolved = resolve::services(globals, &args.names, &args.service)?;
     let client = ClientCommand::new(args, &resolved)?;
     if let Some(place) = client.kept_by_shell().filter(|_| !is_client) {
         let place = shown(place);

@@ -4,16 +4,16 @@ use std::slice;
 use std::time::SystemTime;
 
 use procref::{State, Status};
+use procref_config::definition;
+use procref_config::prestart::command_line;
 
 use crate::args::NamedArgs;
-use crate::definition;
 use crate::describe;
 use crate::error::Result;
 use crate::exit::NOT_RUNNING;
 use crate::globals::Globals;
 use crate::json::ServiceJson;
 use crate::output;
-use crate::prestart::command_line;
 use crate::resolve::{NamedService, require, running_variables};
 use crate::table;
 use crate::text::{self, shown};

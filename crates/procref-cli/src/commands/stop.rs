@@ -5,11 +5,11 @@ use std::thread;
 use std::time::Duration;
 
 use procref::State;
+use procref_config::definition;
 use serde::Serialize;
 
 use crate::args::{StopArgs, Which};
 use crate::config;
-use crate::definition;
 use crate::error::{Error, Result};
 use crate::globals::Globals;
 use crate::output;

@@ -5,10 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// The name of the hidden subcommand.
-pub(crate) const SUBCOMMAND: &str = "__service";
-
-/// The arguments that [`command_line::wrap`](super::command_line::wrap) writes.
+/// The arguments that [`wrap`](procref_config::prestart::command_line::wrap) writes.
 #[derive(Args, Debug)]
 pub(crate) struct PrestartArgs {
     /// A `PrestartTask` in JSON.

@@ -29,18 +29,18 @@
 //! filled would count as filled. A temporary directory that is renamed after `init` would need neither, but
 //! many programs write the path of the directory to their files.
 
-use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use procref::Services;
+use procref_config::prestart::protocol::{WAITING, beside, note_of};
 
 use crate::error::{Error, Result};
 use crate::text::shown;
 
-use super::log::{self, WAITING};
+use super::log;
 use super::sys::OtherUser;
 
 #[cfg(unix)]
@@ -94,11 +94,6 @@ pub(super) fn prepare(
     Ok(lock)
 }
 
-/// Returns `true` if `init` was started for this directory and has not succeeded yet.
-pub(super) fn is_begun(data: &Path) -> bool {
-    note_of(data).is_some_and(|note| fs::symlink_metadata(note).is_ok())
-}
-
 struct DataDir<'a> {
     service: &'a str,
     /// The digest of the service's namespace.
@@ -109,19 +104,6 @@ struct DataDir<'a> {
     /// The file that exists while the directory is being filled.
     note: PathBuf,
     lock_file: PathBuf,
-}
-
-/// Returns the path of the note.
-fn note_of(data: &Path) -> Option<PathBuf> {
-    beside(data, ".procref-begun")
-}
-
-/// Returns the path of a hidden file beside the data directory.
-fn beside(data: &Path, ending: &str) -> Option<PathBuf> {
-    let mut file = OsString::from(".");
-    file.push(data.file_name()?);
-    file.push(ending);
-    Some(data.parent()?.join(file))
 }
 
 impl<'a> DataDir<'a> {

@@ -6,16 +6,17 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use procref::{Mismatch, ServiceHandle};
+use procref_config::environment;
+use procref_config::prestart::dependency::Dependency;
+use procref_config::prestart::task::PrestartTask;
+use procref_config::program;
+use procref_config::running::{RunningService, value_of_dependency};
+use procref_config::spec::ServiceSpec;
 
 use super::args::PrestartArgs;
-use super::dependency::Dependency;
-use super::task::PrestartTask;
 use super::{data, log, sys};
-use crate::environment;
 use crate::error::{Error, Result};
-use crate::program;
-use crate::running::{RunningService, value_of_dependency};
-use crate::spec::ServiceSpec;
+use crate::helper;
 use crate::text::shown;
 
 /// Does the work and becomes the service's program. Reports a failure to the client through the log.
@@ -92,7 +93,7 @@ fn join(dependency: &Dependency, dependent: &str) -> Result<(RunningService, Ser
     spec.runtime_dir = Some(dependency.runtime_dir.clone());
     spec.fingerprint.clone_from(&dependency.fingerprint);
     spec.mismatch = dependency.fingerprint.as_ref().map(|_| Mismatch::Separate);
-    let service = spec.build()?;
+    let service = helper::build(&spec)?;
     match pollster::block_on(service.try_join())? {
         Some(handle) => {
             let (dir, info) = (service.runtime_dir(), handle.info());

@@ -3,23 +3,13 @@
 use std::env;
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
-use std::process::{Command, ExitCode, ExitStatus};
+use std::process::{Command, ExitCode};
+
+use procref_config::prestart::protocol::{NOT_EXECUTED, REASON, shown_words};
 
 use crate::error::Error;
-use crate::exit::CLIENT_NOT_RUN;
-use crate::text::{shortened, shown};
+use crate::text::shortened;
 
-/// The exit code of a service's process that did not execute its program.
-const NOT_EXECUTED: u8 = CLIENT_NOT_RUN;
-
-/// The beginning of the line with the reason.
-pub(super) const REASON: &str = "procref: program not executed: ";
-
-/// The beginning of the last line while another process uses the data directory.
-pub(super) const WAITING: &str = "procref: waiting for ";
-
-/// The longest command line in a message, in characters. The client reads only the end of the log.
-const SHOWN: usize = 300;
 /// The longest `PATH` in a message, in characters.
 const SHOWN_PATH: usize = 1000;
 
@@ -27,11 +17,6 @@ const SHOWN_PATH: usize = 1000;
 pub(super) fn report(error: &Error) -> ExitCode {
     write(&format!("{REASON}{error}"));
     ExitCode::from(NOT_EXECUTED)
-}
-
-/// Returns `true` if this is the status of a process that called [`report`].
-pub(super) fn is_not_executed(status: ExitStatus) -> bool {
-    status.code() == Some(i32::from(NOT_EXECUTED))
 }
 
 /// Writes a line to the service's log, which is this process's standard error.
@@ -69,9 +54,4 @@ pub(super) fn exec_reason(program: &OsStr, error: &io::Error) -> String {
 pub(super) fn shown_command(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     shown_words(words.map(OsStr::to_string_lossy))
-}
-
-/// Returns words as a command on one line of limited length.
-pub(super) fn shown_words<S: AsRef<str>>(words: impl IntoIterator<Item = S>) -> String {
-    shortened(&shown(&shell_words::join(words)), SHOWN)
 }

@@ -1,8 +1,5 @@
 //! This process executes the program.
 
-use std::env;
-use std::ffi::OsString;
-use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -10,18 +7,11 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
 use nix::unistd::User;
-use procref::{Ready, ServiceCommand, ServiceHandle};
+use procref::ServiceHandle;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use super::args::SUBCOMMAND;
 use crate::error::{Error, Result};
 use crate::text::shown;
-
-/// Returns the path of this program. If the file was replaced, the path leads to the new file.
-pub(super) fn own_program() -> OsString {
-    let own = env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
-    own.into_os_string()
-}
 
 /// The user that the service's programs run as, if it is not the user of this process.
 pub(super) struct OtherUser(Option<User>);
@@ -72,34 +62,6 @@ impl OtherUser {
         let user = self.0.as_ref()?;
         Some((user.uid.as_raw(), user.gid.as_raw()))
     }
-}
-
-/// Returns the readiness probe of a service that is ready when its program was executed.
-///
-/// [`ready_after_exec`] already waits for that.
-pub(crate) fn started() -> Ready {
-    Ready::at_once()
-}
-
-/// Applies [`started`] to a service without a `ready` setting. The library does the same by default, with a warning.
-pub(crate) fn started_by_default(command: ServiceCommand) -> ServiceCommand {
-    command
-}
-
-/// Delays the readiness probe until the program was executed.
-///
-/// Before the execution, another process may answer the probe: a process that uses the data directory, or a
-/// child of `init`.
-pub(crate) fn ready_after_exec(command: ServiceCommand) -> ServiceCommand {
-    command.ready_after(|service| is_executed(service.pid()))
-}
-
-fn is_executed(pid: u32) -> bool {
-    let command_line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    // The command line is empty for a moment during `exec`, and after the process has exited. The library notices that
-    // exit.
-    let second = command_line.split(|byte| *byte == 0).nth(1);
-    !command_line.is_empty() && second != Some(SUBCOMMAND.as_bytes())
 }
 
 /// Executes the program. Returns only if that fails.

@@ -3,27 +3,18 @@
 //! This process is the service's process while the program runs. Both are in the service's job, so neither outlives the
 //! job. The references to the dependencies end with this process.
 
-use std::env;
-use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::process::{self, Command, ExitCode};
 use std::thread;
 use std::time::Duration;
 
+use procref::ServiceHandle;
 use procref::process::{Process, StopEvent};
-use procref::{Ready, ServiceCommand, ServiceHandle};
+use procref_config::prestart::protocol::STARTED;
 
 use crate::error::{Error, Result};
 use crate::exit::FAILED;
 use crate::output;
-
-/// The line in the service's log that marks the start of the program.
-const STARTED: &str = "procref: executing the program";
-
-/// Returns the path of this program.
-pub(super) fn own_program() -> OsString {
-    env::current_exe().map_or_else(|_| "procref".into(), Into::into)
-}
 
 /// The user of this process. Services have no other user on Windows.
 pub(super) struct OtherUser;
@@ -36,21 +27,6 @@ pub(super) fn switch_user(_: &str, _: Option<&str>) -> Result<OtherUser> {
 impl OtherUser {
     /// Does nothing.
     pub(super) fn apply(&self, _: &mut Command, _: &[String]) {}
-}
-
-/// Returns the readiness probe of a service that is ready when its program runs.
-pub(crate) fn started() -> Ready {
-    Ready::log(format!("^{STARTED}$"))
-}
-
-/// Applies [`started`] to a service without a `ready` setting.
-pub(crate) fn started_by_default(command: ServiceCommand) -> ServiceCommand {
-    command.ready(started())
-}
-
-/// Changes nothing: this process keeps its command line, so the command line does not show whether the program runs.
-pub(crate) fn ready_after_exec(command: ServiceCommand) -> ServiceCommand {
-    command
 }
 
 /// Runs the program, and exits with its exit code. Returns only if the program cannot be started.

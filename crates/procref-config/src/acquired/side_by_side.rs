@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use procref::{ServiceHandle, SharedService};
 
-type Acquire<'a> = Pin<Box<dyn Future<Output = procref::Result<ServiceHandle>> + 'a>>;
+type Acquire<'a> = Pin<Box<dyn Future<Output = procref::Result<ServiceHandle>> + Send + 'a>>;
 
 /// The state of a service.
 enum Slot<'a> {
@@ -19,13 +19,14 @@ enum Slot<'a> {
 /// Services that are acquired at the same time, on one thread.
 ///
 /// Dropping the value cancels what is not acquired yet: the library releases these references.
-pub(super) struct SideBySide<'a> {
+pub struct SideBySide<'a> {
     services: &'a [SharedService],
     slots: Vec<Slot<'a>>,
 }
 
 impl<'a> SideBySide<'a> {
-    pub(super) fn new(services: &'a [SharedService]) -> Self {
+    /// Returns services of which none is acquired.
+    pub fn new(services: &'a [SharedService]) -> Self {
         Self {
             services,
             slots: services.iter().map(|_| Slot::Waiting).collect(),
@@ -36,7 +37,7 @@ impl<'a> SideBySide<'a> {
     ///
     /// `needs` returns the positions of the dependencies of a service, which are less than its own. `acquired` is called
     /// for each service that was acquired.
-    pub(super) fn poll<'b>(
+    pub fn poll<'b>(
         &mut self,
         context: &mut Context<'_>,
         needs: impl Fn(usize) -> &'b [usize],
@@ -71,10 +72,10 @@ impl<'a> SideBySide<'a> {
     }
 
     /// Cancels what is not acquired yet, and returns the handle of each service that is.
-    pub(super) fn into_acquired(self) -> Vec<Option<ServiceHandle>> {
+    pub fn into_acquired(self) -> Vec<ServiceHandle> {
         let slots = self.slots.into_iter();
         slots
-            .map(|slot| match slot {
+            .filter_map(|slot| match slot {
                 Slot::Acquired(handle) => Some(handle),
                 Slot::Waiting | Slot::Acquiring(_) => None,
             })

@@ -1,7 +1,7 @@
-//! The library's errors in terms of the command line.
+//! The errors of the library `procref` in terms of `procref.toml` and of the command line.
 //!
 //! The library's messages name methods and types. This module matches such errors by variant and fields, and writes
-//! messages that name options and keys. All other messages are unchanged. `tests/library_terms.rs` searches the library for
+//! messages that name keys and options. All other messages are unchanged. A test of the command line searches the library for
 //! messages with such names that this module does not know.
 
 use std::fmt::{self, Display};
@@ -10,10 +10,10 @@ use procref::Error;
 
 use crate::text::shown;
 
-/// Displays an error of the library in terms of the command line. Control characters in the service's name are escaped.
-pub(super) struct CliMessage<'a>(pub(super) &'a Error);
+/// Displays an error of the library with the names of keys and options. Control characters in the service's name are escaped.
+pub struct Message<'a>(pub &'a Error);
 
-impl Display for CliMessage<'_> {
+impl Display for Message<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let message = InTerms(self.0).to_string();
         match service(self.0) {
@@ -76,7 +76,7 @@ impl Display for InTerms<'_> {
                 source,
                 ..
             } => {
-                let source = CliMessage(source);
+                let source = Message(source);
                 write!(
                     f,
                     "service `{service}`: {} failed: {source}",
@@ -252,7 +252,7 @@ mod tests {
             source: Box::new(start()),
         };
         for error in [start(), nested] {
-            let message = CliMessage(&error).to_string();
+            let message = Message(&error).to_string();
             assert!(message.contains("service `a\\nb`"), "{message}");
             assert!(!message.contains('\n'), "{message}");
         }
@@ -343,7 +343,7 @@ mod tests {
             reason: "no",
         });
         for error in errors {
-            let message = CliMessage(&error).to_string();
+            let message = Message(&error).to_string();
             assert!(message.contains("service `s`"), "{message}");
             assert_eq!(super::service(&error), Some("s"), "{message}");
             for word in WORDS {

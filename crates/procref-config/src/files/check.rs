@@ -6,55 +6,53 @@ use std::path::PathBuf;
 
 use super::service::ConfiguredService;
 use super::{Files, Origin, Result, ServiceId};
-use crate::globals::Globals;
 use crate::program;
 
 /// A service of a file, and its programs.
-pub(crate) struct CheckedService {
-    pub(crate) name: String,
-    pub(crate) file: PathBuf,
-    pub(crate) programs: Vec<CheckedProgram>,
+pub struct CheckedService {
+    pub name: String,
+    pub file: PathBuf,
+    pub programs: Vec<CheckedProgram>,
 }
 
 /// A program that a service needs.
-pub(crate) struct CheckedProgram {
+pub struct CheckedProgram {
     /// The key that names the program.
-    pub(crate) key: &'static str,
-    pub(crate) name: String,
+    pub key: &'static str,
+    pub name: String,
     /// The program's file, or `None` if there is none.
-    pub(crate) path: Option<PathBuf>,
+    pub path: Option<PathBuf>,
 }
 
-/// The files that apply to the working directory, and their services.
-pub(crate) struct CheckedFiles {
-    pub(crate) files: Vec<PathBuf>,
-    pub(crate) services: Vec<CheckedService>,
-}
-
-/// Reads the files that apply to the working directory, and searches for the programs of their services.
-pub(crate) fn check(globals: &Globals) -> Result<CheckedFiles> {
-    let files = Files::read(globals)?;
-    let mut checked = CheckedFiles {
-        files: files.all().map(|file| file.path.clone()).collect(),
-        services: Vec::new(),
-    };
-    for id in files.ids() {
-        let Some((file, service)) = files.service(id) else {
-            continue;
-        };
-        files.order(id)?;
-        file.check(service, &service.spec)
-            .map_err(super::ConfigError::from)?;
-        checked.services.push(CheckedService {
-            name: id.1.to_owned(),
-            file: file.path.clone(),
-            programs: programs(service),
-        });
-    }
-    Ok(checked)
+/// The files that apply to a directory, and their services.
+pub struct CheckedFiles {
+    pub files: Vec<PathBuf>,
+    pub services: Vec<CheckedService>,
 }
 
 impl Files {
+    /// Checks what parsing the files does not, and searches for the programs of their services.
+    pub fn check(&self) -> Result<CheckedFiles> {
+        let mut checked = CheckedFiles {
+            files: self.all().map(|file| file.path.clone()).collect(),
+            services: Vec::new(),
+        };
+        for id in self.ids() {
+            let Some((file, service)) = self.service(id) else {
+                continue;
+            };
+            self.order(id)?;
+            file.check(service, &service.spec)
+                .map_err(super::ConfigError::from)?;
+            checked.services.push(CheckedService {
+                name: id.1.to_owned(),
+                file: file.path.clone(),
+                programs: programs(service),
+            });
+        }
+        Ok(checked)
+    }
+
     /// Returns all services, those of the project first.
     fn ids(&self) -> impl Iterator<Item = ServiceId<'_>> {
         let files = [(Origin::Project, &self.project), (Origin::User, &self.user)];

@@ -11,14 +11,54 @@ use crate::text::shown;
 const SIMILAR: f64 = 0.7;
 
 /// The errors in a configuration. There is at least one.
+///
+/// The text has one line for each error.
+///
+/// ```
+/// use procref_config::{Error, Project};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let file = dir.path().join("procref.toml");
+/// std::fs::write(&file, "[services.db]\nstrat = 'db-server'\nlinger = 5\n")?;
+/// let Err(Error::Config(error)) = Project::read(&file) else {
+///     panic!("the file is invalid");
+/// };
+/// let lines: Vec<_> = error.diagnostics().iter().map(|it| it.line()).collect();
+/// assert_eq!(lines, [Some(2), Some(3)]);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
-pub(crate) struct ConfigError {
+pub struct ConfigError {
     pub(crate) diagnostics: Vec<Diagnostic>,
 }
 
+impl ConfigError {
+    /// Returns the errors, ordered by their positions.
+    #[must_use]
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        &self.diagnostics
+    }
+}
+
 /// An error in a configuration: `FILE:LINE:COLUMN: message`.
+///
+/// ```
+/// use procref_config::{Error, Project};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let file = dir.path().join("procref.toml");
+/// std::fs::write(&file, "[services.db]\nstart = 'db-server'\nlinger = 5\n")?;
+/// let Err(Error::Config(error)) = Project::read(&file) else {
+///     panic!("the file is invalid");
+/// };
+/// let problem = &error.diagnostics()[0];
+/// assert_eq!(problem.file(), file);
+/// assert_eq!((problem.line(), problem.column()), (Some(3), Some(10)));
+/// assert!(problem.message().starts_with("service `db`: `linger`: "));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Diagnostic {
+pub struct Diagnostic {
     pub(crate) file: PathBuf,
     /// Line and column, counted from 1, or `None` for an error about the whole file.
     pub(crate) position: Option<(usize, usize)>,
@@ -27,6 +67,31 @@ pub(crate) struct Diagnostic {
 }
 
 impl Diagnostic {
+    /// Returns the path of the file.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Returns the line, counted from 1. Returns `None` for an error about the whole file.
+    #[must_use]
+    pub fn line(&self) -> Option<usize> {
+        self.position.map(|(line, _)| line)
+    }
+
+    /// Returns the column, counted from 1 in characters. Returns `None` for an error about the whole file.
+    #[must_use]
+    pub fn column(&self) -> Option<usize> {
+        self.position.map(|(_, column)| column)
+    }
+
+    /// Returns the error, its service, and advice. The text may have control characters; [`Display`](fmt::Display)
+    /// escapes them.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     pub(crate) fn of_file(file: &Path, message: impl Into<String>) -> Self {
         Self {
             file: file.to_owned(),
@@ -108,7 +173,7 @@ impl SourceText<'_> {
 }
 
 /// Returns `; did you mean ...?` with the most similar word, or `; available: ...` with all words.
-pub(crate) fn suggestion<'a>(written: &str, words: impl IntoIterator<Item = &'a str>) -> String {
+pub fn suggestion<'a>(written: &str, words: impl IntoIterator<Item = &'a str>) -> String {
     let words: Vec<&str> = words.into_iter().collect();
     match most_similar(written, words.iter().copied()) {
         Some(word) => format!("; did you mean `{word}`?"),
@@ -118,7 +183,7 @@ pub(crate) fn suggestion<'a>(written: &str, words: impl IntoIterator<Item = &'a 
 }
 
 /// Returns the word that is most similar to `written`, if any word is similar.
-pub(crate) fn most_similar<'a>(
+pub fn most_similar<'a>(
     written: &str,
     words: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
@@ -131,7 +196,7 @@ pub(crate) fn most_similar<'a>(
 }
 
 /// Lists words as `a`, `b` and `c`.
-pub(crate) fn listed(words: &[&str]) -> String {
+pub fn listed(words: &[&str]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
     match quoted.split_last() {
         Some((last, [])) => last.clone(),

@@ -16,10 +16,10 @@ use unix as sys;
 use windows as sys;
 
 /// The name of a project's configuration file.
-pub(crate) const FILE_NAME: &str = "procref.toml";
+pub const FILE_NAME: &str = "procref.toml";
 
 /// The variable that names a project's file, like `--config`.
-pub(crate) const VARIABLE: &str = "PROCREF_CONFIG";
+pub const VARIABLE: &str = "PROCREF_CONFIG";
 
 /// The largest size of a configuration file.
 const MAX_SIZE: u64 = 1 << 20;

@@ -59,7 +59,7 @@ pub fn config(bytes: &[u8]) {
         }
         // Neither call may panic, with or without a port.
         spec.has_port();
-        let _ = spec.builder();
+        let _ = spec.builder(Path::new("procref"));
     }
 }
 

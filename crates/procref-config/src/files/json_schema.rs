@@ -8,7 +8,7 @@ use super::find::FILE_NAME;
 use super::keys::{self, Form, Key};
 
 /// Returns the schema.
-pub(crate) fn json_schema() -> Value {
+pub fn json_schema() -> Value {
     let mut file = object(&keys::FILE);
     file.insert(
         "$schema".to_owned(),
@@ -85,8 +85,8 @@ mod tests {
     use regex_lite::Regex;
 
     use super::*;
-    use crate::config::File;
-    use crate::config::find::Trust;
+    use crate::files::File;
+    use crate::files::find::Trust;
 
     /// Values of all types, as TOML.
     const VALUES: [&str; 30] = [

@@ -1,18 +1,18 @@
 //! The table of the keys of a configuration file.
 //!
-//! The parser accepts the keys of this table, and [`json_schema`](super::json_schema) describes them to editors. The
-//! manual page procref.toml(5) is written from it, too.
+//! The parser accepts the keys of this table, and the JSON schema describes them to editors. The manual page
+//! procref.toml(5) is written from it, too.
 
 /// A key of a configuration file.
-pub(crate) struct Key {
-    pub(crate) name: &'static str,
-    pub(crate) form: Form,
+pub struct Key {
+    pub name: &'static str,
+    pub form: Form,
     /// The meaning of the key, for the tooltip of an editor and for the manual page.
-    pub(crate) about: &'static str,
+    pub about: &'static str,
 }
 
 /// The form of a value.
-pub(crate) enum Form {
+pub enum Form {
     Boolean,
     Text,
     NonEmptyText,
@@ -41,7 +41,7 @@ const fn key(name: &'static str, form: Form, about: &'static str) -> Key {
 }
 
 /// The keys at the top level of a file.
-pub(crate) static FILE: [Key; 3] = [
+pub static FILE: [Key; 3] = [
     key(
         "services",
         Form::Services,
@@ -60,7 +60,7 @@ pub(crate) static FILE: [Key; 3] = [
 ];
 
 /// The keys of a service, in the order in which messages list them.
-pub(crate) static SERVICE: [Key; 23] = [
+pub static SERVICE: [Key; 23] = [
     key(
         "start",
         Form::Command,

@@ -5,16 +5,14 @@ use std::path::{Path, PathBuf};
 use procref::{Collected, Services};
 
 use crate::error::Result;
-use crate::runtime_dir::services;
-use crate::signals::Unsuspended;
 
 /// A runtime directory and its project.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Namespace {
+pub struct Namespace {
     /// `None` for the default directory.
-    pub(crate) dir: Option<PathBuf>,
+    pub dir: Option<PathBuf>,
     /// The directory of the project's configuration. `None` for services that are shared or in no configuration.
-    pub(crate) project: Option<PathBuf>,
+    pub project: Option<PathBuf>,
 }
 
 impl From<&Services> for Namespace {
@@ -26,13 +24,22 @@ impl From<&Services> for Namespace {
     }
 }
 
+/// Returns the services of this directory, or of the default one. A missing directory is not an error. An
+/// existing directory is checked.
+pub fn services(dir: Option<&Path>) -> procref::Result<Services> {
+    match dir {
+        Some(dir) => Services::in_dir(dir),
+        None => Services::open(),
+    }
+}
+
 /// Returns the absolute path of the common runtime directory.
-pub(crate) fn common(named: Option<&Path>) -> Result<PathBuf> {
+pub fn common(named: Option<&Path>) -> Result<PathBuf> {
     Ok(services(named)?.dir().to_owned())
 }
 
 /// Returns the runtime directory of a project, and creates it if it is missing.
-pub(crate) fn open(named: Option<&Path>, project: &Path) -> Result<PathBuf> {
+pub fn open(named: Option<&Path>, project: &Path) -> Result<PathBuf> {
     let services = services(named)?.project(project)?;
     services.create_dir()?;
     // The start does not depend on other projects, so an error there is left to `gc`.
@@ -43,18 +50,18 @@ pub(crate) fn open(named: Option<&Path>, project: &Path) -> Result<PathBuf> {
 }
 
 /// Returns the namespace of a project, even if its runtime directory does not exist.
-pub(crate) fn of_project(named: Option<&Path>, project: &Path) -> Result<Namespace> {
+pub fn of_project(named: Option<&Path>, project: &Path) -> Result<Namespace> {
     Ok(Namespace::from(&services(named)?.project(project)?))
 }
 
 /// Returns the namespaces of all projects, ordered by the projects' paths.
-pub(crate) fn all(named: Option<&Path>) -> Result<Vec<Namespace>> {
+pub fn all(named: Option<&Path>) -> Result<Vec<Namespace>> {
     let projects = services(named)?.projects()?;
     Ok(projects.iter().map(Namespace::from).collect())
 }
 
 /// Returns the services of projects that do not exist any more.
-pub(crate) fn vanished(named: Option<&Path>) -> Result<Vec<Services>> {
+pub fn vanished(named: Option<&Path>) -> Result<Vec<Services>> {
     let mut found = services(named)?.projects()?;
     found.retain(Services::has_vanished);
     Ok(found)
@@ -62,8 +69,7 @@ pub(crate) fn vanished(named: Option<&Path>) -> Result<Vec<Services>> {
 
 /// Removes what crashes have left in the runtime directory of a project that does not exist any more, and the directory
 /// if no service runs there.
-pub(crate) fn collect(vanished: &Services) -> Result<Collected> {
-    let _unsuspended = Unsuspended::begin();
+pub fn collect(vanished: &Services) -> Result<Collected> {
     let collected = vanished.gc_blocking()?;
     vanished.remove_vanished()?;
     Ok(collected)

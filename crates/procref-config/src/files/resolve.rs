@@ -4,56 +4,34 @@ use std::path::Path;
 
 use super::dependency_order::{self, Order};
 use super::diagnostic::ConfigError;
-use super::find::FILE_NAME;
 use super::service::ConfiguredService;
-use super::{File, Files, ServiceId, namespace, path_text};
-use crate::error::{Error, Result};
-use crate::globals::Globals;
+use super::{File, Files, ServiceId, namespace};
+use crate::error::Result;
 use crate::spec::ServiceSpec;
 
 /// The services that some names stand for.
 #[derive(Debug, Default)]
-pub(crate) struct Found {
+pub struct FoundServices {
     /// The services and their direct and indirect dependencies. Each one comes after its dependencies.
-    pub(crate) specs: Vec<FoundService>,
+    pub specs: Vec<FoundService>,
     /// The position of each name in `specs`, or `None` if no file describes the service.
-    pub(crate) named: Vec<Option<usize>>,
+    pub named: Vec<Option<usize>>,
 }
 
 /// A service that a file describes.
-#[derive(Debug)]
-pub(crate) struct FoundService {
-    pub(crate) spec: ServiceSpec,
-    /// The positions of its direct and indirect dependencies in [`Found::specs`].
-    pub(crate) needs: Vec<usize>,
-}
-
-/// Finds services by their names, with their dependencies.
-pub(crate) fn find(globals: &Globals, names: &[String]) -> Result<Found> {
-    Files::read(globals)?.resolve(globals.runtime_dir.as_deref(), names)
-}
-
-/// Returns the services that a command without names uses: those of the project's file, or of the user's file.
-pub(crate) fn default_names(globals: &Globals) -> Result<Vec<String>> {
-    let files = Files::read(globals)?;
-    let default = files.all().find_map(|file| file.default.clone());
-    default.ok_or_else(|| {
-        let paths: Vec<String> = files.all().map(|file| path_text(&file.path)).collect();
-        let place = match paths.is_empty() {
-            true => format!("there is no {FILE_NAME}"),
-            false => format!("there is no `default` in {}", paths.join(" or ")),
-        };
-        Error::Usage(format!(
-            "the command names no service, and {place} (name a service, or write `default = [\"NAME\"]` above all \
-             tables)"
-        ))
-    })
+#[derive(Clone, Debug)]
+pub struct FoundService {
+    /// The service.
+    pub spec: ServiceSpec,
+    /// The positions of its direct and indirect dependencies in [`FoundServices::specs`].
+    pub needs: Vec<usize>,
 }
 
 impl Files {
-    fn resolve(&self, runtime_dir: Option<&Path>, names: &[String]) -> Result<Found> {
+    /// Finds services by their names, with their dependencies.
+    pub fn resolve(&self, runtime_dir: Option<&Path>, names: &[String]) -> Result<FoundServices> {
         let mut ids: Vec<ServiceId<'_>> = Vec::new();
-        let mut found = Found::default();
+        let mut found = FoundServices::default();
         for name in names {
             let Some(id) = self.find(name) else {
                 found.named.push(None);
@@ -83,6 +61,15 @@ impl Files {
         Ok(found)
     }
 
+    /// Returns the services that the project's file describes, without their dependencies.
+    pub fn of_project(&self, runtime_dir: Option<&Path>) -> Result<Vec<ServiceSpec>> {
+        let described = self.project.iter().flat_map(|file| {
+            let services = file.services.values();
+            services.map(|service| file.spec(service, runtime_dir, std::iter::empty()))
+        });
+        described.collect()
+    }
+
     /// Returns a service and its dependencies, in the order in which they are acquired.
     pub(super) fn order<'a>(
         &'a self,
@@ -105,17 +92,6 @@ impl Files {
             },
         })
     }
-}
-
-/// Returns the services that the project's file describes, without their dependencies.
-pub(crate) fn of_project(globals: &Globals) -> Result<Vec<ServiceSpec>> {
-    let files = Files::read(globals)?;
-    let runtime_dir = globals.runtime_dir.as_deref();
-    let described = files.project.iter().flat_map(|file| {
-        let services = file.services.values();
-        services.map(|service| file.spec(service, runtime_dir, std::iter::empty()))
-    });
-    described.collect()
 }
 
 impl File {

@@ -264,7 +264,7 @@ fn text_or_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Port>, D:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::keys::OF_SERVICE;
+    use crate::files::keys::OF_SERVICE;
 
     #[test]
     fn listed_keys_equal_the_accepted_keys() {

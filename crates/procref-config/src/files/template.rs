@@ -20,10 +20,10 @@ use windows as sys;
 /// The placeholders that are filled in when a service starts: its own port and runtime directory, and those of the
 /// services with these names.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct AtStart<'a>(pub(crate) &'a [String]);
+pub struct AtStart<'a>(pub &'a [String]);
 
 /// The placeholders that the library fills in.
-pub(crate) const OWN: AtStart<'static> = AtStart(&[]);
+pub const OWN: AtStart<'static> = AtStart(&[]);
 
 impl AtStart<'_> {
     fn has(self, place: &str) -> bool {
@@ -31,7 +31,7 @@ impl AtStart<'_> {
     }
 
     /// Returns the name and `port` or `dir`, if the placeholder belongs to another service.
-    pub(crate) fn dependency(self, place: &str) -> Option<(&str, &str)> {
+    pub fn dependency(self, place: &str) -> Option<(&str, &str)> {
         let (name, what) = place.rsplit_once('.')?;
         let is_known = !name.contains('{') && self.0.iter().any(|known| known == name);
         (is_known && matches!(what, "port" | "dir")).then_some((name, what))
@@ -42,7 +42,7 @@ impl AtStart<'_> {
     }
 
     /// Returns a template that is equal to `text` after these placeholders are filled in.
-    pub(crate) fn literal(self, text: &str) -> String {
+    pub fn literal(self, text: &str) -> String {
         let mut escaped = String::with_capacity(text.len());
         let mut rest = text;
         while let Some(brace) = rest.find('{') {
@@ -66,7 +66,7 @@ impl AtStart<'_> {
     }
 
     /// Returns `true` if the template has a placeholder of a dependency, escaped or not.
-    pub(crate) fn mentions_dependency(self, template: &str) -> bool {
+    pub fn mentions_dependency(self, template: &str) -> bool {
         let braces = template.match_indices('{');
         braces
             .filter_map(|(at, _)| named(&template[at..], "{", "}"))
@@ -79,7 +79,7 @@ impl AtStart<'_> {
 ///
 /// `{{name}}` stands for the literal text `{name}`, if the name has a value or belongs to `at_start`. Other braces have
 /// no meaning.
-pub(crate) fn fill(
+pub fn fill(
     template: &str,
     at_start: AtStart<'_>,
     value_of: impl Fn(&str) -> Option<String>,
@@ -122,7 +122,7 @@ pub(crate) fn fill(
 }
 
 /// Returns `true` if the text has the placeholder and does not escape it.
-pub(crate) fn uses(template: &str, place: &str) -> bool {
+pub fn uses(template: &str, place: &str) -> bool {
     let with = |value: &str| {
         fill(template, OWN, |name| {
             (name == place).then(|| value.to_owned())
@@ -141,12 +141,12 @@ fn named<'a>(text: &'a str, open: &str, close: &str) -> Option<(&'a str, &'a str
 }
 
 /// Returns a template for the library that is equal to `text` after it is filled in. The text need not be Unicode.
-pub(crate) fn literal(text: &OsStr) -> OsString {
+pub fn literal(text: &OsStr) -> OsString {
     sys::map(text, |text| OWN.literal(text))
 }
 
 /// Returns a template of the library as the user wrote it.
-pub(crate) fn shown(template: &str) -> String {
+pub fn shown(template: &str) -> String {
     let placeholder = |name: &str| OWN.has(name).then(|| format!("{{{name}}}").into());
     procref::fill_in(template, placeholder)
         .to_string_lossy()
@@ -154,7 +154,7 @@ pub(crate) fn shown(template: &str) -> String {
 }
 
 /// Returns `true` if the library fills in a port in this template.
-pub(crate) fn uses_port(template: &str) -> bool {
+pub fn uses_port(template: &str) -> bool {
     template.replace("{{port}}", "").contains("{port}")
 }
 

@@ -1,16 +1,16 @@
 //! The command line of a service that has work to do before its program.
 
 use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
-use super::args::SUBCOMMAND;
-use super::sys;
+use super::protocol::SUBCOMMAND;
 use super::task::PrestartTask;
-use crate::config::template::{self, AtStart, literal};
+use crate::files::template::{self, AtStart, literal};
 use crate::spec::ServiceSpec;
 
-/// Returns the command line of the service's process: the hidden subcommand with the task, followed by the
+/// Returns the command line of the service's process: `helper` with the hidden subcommand with the task, followed by the
 /// command line of the program.
-pub(crate) fn wrap(spec: &ServiceSpec, program: &[OsString]) -> Vec<OsString> {
+pub fn wrap(spec: &ServiceSpec, helper: &Path, program: &[OsString]) -> Vec<OsString> {
     let prestart = &spec.prestart;
     if !prestart.is_needed() {
         return program.to_vec();
@@ -27,7 +27,7 @@ pub(crate) fn wrap(spec: &ServiceSpec, program: &[OsString]) -> Vec<OsString> {
         templates: templates.map(|(name, _)| name.clone()).collect(),
     };
     let task = serde_json::to_string(&task).expect("texts and lists of texts serialize");
-    let mut words = vec![literal(&sys::own_program()), SUBCOMMAND.into()];
+    let mut words = vec![literal(helper.as_os_str()), SUBCOMMAND.into()];
     words.extend(["--task".into(), literal(OsStr::new(&task))]);
     if spec.has_port() {
         words.extend(["--port".into(), "{port}".into()]);
@@ -46,7 +46,7 @@ pub(crate) fn wrap(spec: &ServiceSpec, program: &[OsString]) -> Vec<OsString> {
 /// Returns the value of a variable of the service's environment as a template for the library.
 ///
 /// The service's process fills in values that have a placeholder of another service.
-pub(crate) fn variable(spec: &ServiceSpec, value: &str) -> OsString {
+pub fn variable(spec: &ServiceSpec, value: &str) -> OsString {
     match is_filled_in_late(spec, value) {
         true => literal(OsStr::new(value)),
         false => value.into(),
@@ -59,7 +59,7 @@ fn is_filled_in_late(spec: &ServiceSpec, value: &str) -> bool {
 }
 
 /// Returns the program and its arguments from the command line of a service's process.
-pub(crate) fn program_of(command_line: &[String]) -> Vec<String> {
+pub fn program_of(command_line: &[String]) -> Vec<String> {
     let is_ours = command_line.get(1).is_some_and(|word| word == SUBCOMMAND);
     let end = command_line.iter().position(|word| word == "--");
     match end.filter(|_| is_ours) {

@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 
 /// A service that another service depends on: where it runs, and which variables it exports.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub(crate) struct Dependency {
-    pub(crate) name: String,
+pub struct Dependency {
+    pub name: String,
     /// An absolute path. The dependent may have its own working directory and its own environment.
     #[serde(with = "path_text")]
-    pub(crate) runtime_dir: PathBuf,
+    pub runtime_dir: PathBuf,
     /// `None` unless services of this name run once for each fingerprint.
-    pub(crate) fingerprint: Option<String>,
-    pub(crate) export: Vec<(String, String)>,
-    pub(crate) depends_on: Vec<String>,
+    pub fingerprint: Option<String>,
+    pub export: Vec<(String, String)>,
+    pub depends_on: Vec<String>,
 }
 
 /// Writes a path to JSON as text, or as the list of its bytes if it is not Unicode.

@@ -10,16 +10,15 @@ use std::time::Duration;
 use procref::Error::{Exited, NotReady};
 use procref::LogTail;
 
-use super::data;
-use super::log::{REASON, WAITING, is_not_executed, shown_words};
-use crate::config::template;
+use super::protocol::{NOT_EXECUTED, REASON, WAITING, is_begun, shown_words};
 use crate::error::Error;
+use crate::files::template;
 use crate::spec::ServiceSpec;
 use crate::text::shown;
 
 /// Returns the error for the client. It is about the work before the program if that work failed, and otherwise about
 /// the program by its name in the configuration.
-pub(crate) fn about_program(spec: &ServiceSpec, mut error: Error) -> Error {
+pub fn about_program(spec: &ServiceSpec, mut error: Error) -> Error {
     if !spec.prestart.is_needed() {
         return error;
     }
@@ -54,7 +53,7 @@ fn before_program(spec: &ServiceSpec, error: &Error) -> Option<Error> {
         (failure, ..) => {
             let init = spec.prestart.init.as_ref()?;
             let data = spec.prestart.data.as_ref()?;
-            if !data::is_begun(Path::new(data)) {
+            if !is_begun(Path::new(data)) {
                 return None;
             }
             let words = init.iter().map(|word| word.to_string_lossy());
@@ -88,6 +87,11 @@ impl StartFailure {
             }
         }
     }
+}
+
+/// Returns `true` if this is the status of a helper that did not execute the program.
+fn is_not_executed(status: ExitStatus) -> bool {
+    status.code() == Some(i32::from(NOT_EXECUTED))
 }
 
 /// Returns the rest of the last line that has this beginning.

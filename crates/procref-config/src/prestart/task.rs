@@ -8,15 +8,15 @@ use super::dependency::Dependency;
 ///
 /// It is not read from the configuration again, because the configuration may have changed since the client read it.
 #[derive(Deserialize, Serialize)]
-pub(super) struct PrestartTask {
-    pub(super) service: String,
-    pub(super) data: Option<String>,
-    pub(super) depends_on: Vec<String>,
-    pub(super) dependencies: Vec<Dependency>,
+pub struct PrestartTask {
+    pub service: String,
+    pub data: Option<String>,
+    pub depends_on: Vec<String>,
+    pub dependencies: Vec<Dependency>,
     /// The user that `init` and the program run as if this process is root's.
-    pub(super) user: Option<String>,
+    pub user: Option<String>,
     /// The variables that the service's own configuration sets.
-    pub(super) own: Vec<String>,
+    pub own: Vec<String>,
     /// Those of [`own`](Self::own) whose values are still templates.
-    pub(super) templates: Vec<String>,
+    pub templates: Vec<String>,
 }

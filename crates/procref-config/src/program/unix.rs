@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 
 /// Returns the name, because `exec` searches the `PATH` itself.
-pub(crate) fn find(name: OsString) -> OsString {
+pub fn find(name: OsString) -> OsString {
     name
 }
 
 /// Returns the file of a program that `exec` would execute with this `PATH`.
-pub(crate) fn find_in(name: &OsStr, path: Option<&OsStr>) -> Option<PathBuf> {
+pub fn find_in(name: &OsStr, path: Option<&OsStr>) -> Option<PathBuf> {
     let is_program = |file: &Path| file.is_file() && access(file, Access::EXEC_OK).is_ok();
     if name.to_string_lossy().contains('/') {
         return Some(PathBuf::from(name)).filter(|file| is_program(file));

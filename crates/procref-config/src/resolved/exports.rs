@@ -29,7 +29,7 @@ fn check_pair(resolved: &ResolvedServices, first: usize, second: usize) -> Resul
     let names = format!("services `{}` and `{}`", shown(one), shown(other));
     let suffix = variable_name(one);
     if suffix == variable_name(other) {
-        return Err(Error::Usage(format!(
+        return Err(Error::Conflict(format!(
             "{names} both set `PROCREF_PID_{suffix}` (rename one of the services, or run them one at a time)"
         )));
     }
@@ -39,7 +39,7 @@ fn check_pair(resolved: &ResolvedServices, first: usize, second: usize) -> Resul
         others.any(|(_, other)| other != value || has_placeholder(value))
     });
     match conflict {
-        Some((name, _)) => Err(Error::Usage(format!(
+        Some((name, _)) => Err(Error::Conflict(format!(
             "{names} both export `{}` (rename one of the variables in `export`, or run the services one at a time)",
             shown(name)
         ))),

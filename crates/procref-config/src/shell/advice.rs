@@ -90,7 +90,7 @@ fn file_name(program: &str) -> &str {
 }
 
 /// Returns advice about a client that was not found, if it was written for a shell.
-pub(crate) fn about_client(program: &OsStr, arguments: &[&OsStr]) -> Option<String> {
+pub fn about_client(program: &OsStr, arguments: &[&OsStr]) -> Option<String> {
     let name = program.to_string_lossy();
     // If the program exists, its interpreter was not found.
     if Path::new(program).exists() {

@@ -5,16 +5,10 @@ use procref::Ready;
 use super::When;
 
 /// The readiness conditions, for messages.
-pub(crate) const READY: &str = "tcp, http:/path, pipe:NAME, log:REGEX, cmd:COMMAND, started";
+pub const READY: &str = "tcp, http:/path, pipe:NAME, log:REGEX, cmd:COMMAND, started";
 
 /// The health checks, for messages.
-pub(crate) const HEALTH: &str =
-    "tcp, http:/path, pipe:NAME, cmd:COMMAND, ready (the probe of `ready`)";
-
-/// The help for the runtime directory.
-pub(crate) const RUNTIME_DIR: &str = "Runtime directory; processes with the same one share services
-
-The default is %PROCREF_RUNTIME_DIR% if that is set, and otherwise %LOCALAPPDATA%\\procref.";
+pub const HEALTH: &str = "tcp, http:/path, pipe:NAME, cmd:COMMAND, ready (the probe of `ready`)";
 
 /// Returns the text as a POSIX shell would read it, with `\` as a part of paths.
 ///

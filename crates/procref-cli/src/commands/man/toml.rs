@@ -3,12 +3,12 @@
 use std::io;
 
 use clap_mangen::roff::{Roff, bold, italic, roman};
+use procref_config::files::find::FILE_NAME;
+use procref_config::files::keys::{self, Form, Key};
+use procref_config::recipes;
 
 use super::{entry, list, places, section, verbatim};
-use crate::config::find::FILE_NAME;
-use crate::config::keys::{self, Form, Key};
 use crate::error::{Error, Result};
-use crate::recipes;
 
 const PLACEHOLDERS: &[(&str, &str)] = &[
     ("{port}", "The port of the service."),

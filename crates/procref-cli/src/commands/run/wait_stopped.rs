@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use procref::{Error as ServiceError, SharedService, State};
+use procref_config::resolved::ResolvedServices;
+use procref_config::spec::ServiceSpec;
 
 use crate::error::{Error, Result};
 use crate::globals::Globals;
+use crate::helper;
 use crate::output;
-use crate::resolve::ResolvedServices;
-use crate::spec::ServiceSpec;
 use crate::text::shown;
 use crate::watch;
 
@@ -29,7 +30,7 @@ pub(super) fn wait(globals: &Globals, resolved: &ResolvedServices) {
 }
 
 fn wait_for(globals: &Globals, spec: &ServiceSpec) -> Result<()> {
-    let service = spec.build()?;
+    let service = helper::build(spec)?;
     let status = service.status()?;
     if status.clients() > 0 || status.state() == State::Absent {
         return Ok(());
@@ -62,7 +63,7 @@ fn wait_for(globals: &Globals, spec: &ServiceSpec) -> Result<()> {
 fn stop(spec: &ServiceSpec, limit: Duration) -> Result<()> {
     let mut spec = spec.clone();
     spec.wait_timeout = Some(limit);
-    let service: SharedService = spec.build()?;
+    let service: SharedService = helper::build(&spec)?;
     service.stop_blocking()?;
     Ok(())
 }

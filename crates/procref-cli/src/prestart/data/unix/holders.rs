@@ -6,8 +6,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process;
 
-use crate::prestart::command_line::program_of;
-use crate::prestart::log;
+use procref_config::prestart::command_line::program_of;
+use procref_config::prestart::protocol::shown_words;
 
 /// Describes the oldest process that has a lock on this file. The process that took the lock may have exited, and its
 /// descendants hold the lock then. Returns `None` if this process cannot see any of them.
@@ -47,7 +47,7 @@ pub(super) fn described(pid: u32) -> Option<String> {
     } else {
         ""
     };
-    let words = log::shown_words(program_of(words));
+    let words = shown_words(program_of(words));
     Some(format!("process {pid} (`{words}`{suspended})"))
 }
 

@@ -2,6 +2,6 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 
 /// Returns the signal that killed the process, if there was one.
-pub(crate) fn exit_signal(status: ExitStatus) -> Option<i32> {
+pub fn exit_signal(status: ExitStatus) -> Option<i32> {
     status.signal()
 }

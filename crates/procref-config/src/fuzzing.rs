@@ -2,7 +2,7 @@
 //!
 //! Like the targets of `procref::fuzzing`, each target accepts any bytes, and panics if a property is violated.
 
-pub use crate::config::fuzz::config;
+pub use crate::files::fuzz::config;
 pub use crate::value_parsers::fuzz::values;
 
 /// The name of a target's corpus, and the function that tests an input.

@@ -1,0 +1,33 @@
+use std::fs;
+
+use procref::{Ready, ServiceCommand};
+
+use super::protocol::SUBCOMMAND;
+
+/// Returns the readiness probe of a service that is ready when its program was executed.
+///
+/// [`ready_after_exec`] already waits for that.
+pub(crate) fn started() -> Ready {
+    Ready::at_once()
+}
+
+/// Applies [`started`] to a service without a `ready` setting. The library does the same by default, with a warning.
+pub(crate) fn started_by_default(command: ServiceCommand) -> ServiceCommand {
+    command
+}
+
+/// Delays the readiness probe until the program was executed.
+///
+/// Before the execution, another process may answer the probe: a process that uses the data directory, or a
+/// child of `init`.
+pub(crate) fn ready_after_exec(command: ServiceCommand) -> ServiceCommand {
+    command.ready_after(|service| is_executed(service.pid()))
+}
+
+fn is_executed(pid: u32) -> bool {
+    let command_line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    // The command line is empty for a moment during `exec`, and after the process has exited. The library notices that
+    // exit.
+    let second = command_line.split(|byte| *byte == 0).nth(1);
+    !command_line.is_empty() && second != Some(SUBCOMMAND.as_bytes())
+}
