@@ -45,8 +45,13 @@ function variablesOf(handles) {
   return Object.fromEntries([...variables].map(([key, { value }]) => [key, value]));
 }
 
+function report(error) {
+  process.stderr.write(`procref: ${error.message}\n`);
+}
+
+/** Releases services. A service that has died is reported, and is no reason for a test run to fail. */
 async function releaseAll(handles) {
-  await Promise.all(handles.map((handle) => handle.release()));
+  await Promise.all(handles.map((handle) => handle.release().catch(report)));
 }
 
 /** Acquires services side by side. If one fails, the others are cancelled and released. */
@@ -88,9 +93,7 @@ async function acquireServices(from) {
     await releaseAll(handles);
     throw error;
   }
-  for (const handle of handles) {
-    handle.died.then((error) => process.stderr.write(`procref: ${error.message}\n`));
-  }
+  for (const handle of handles) handle.died.then(report);
   const services = handles.map(({ name, pid, port, generation, env, metadata }) => {
     return [name, { pid, port, generation, env, metadata }];
   });

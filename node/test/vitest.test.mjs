@@ -120,18 +120,31 @@ test("service that cannot be started fails the run, and stops the other", async 
   assert.equal(it.events().filter((event) => event.startsWith("stop")).length, starts);
 });
 
-test("service that dies during the run is reported", async (t) => {
-  const dies = `
+const DIES = `
 import { test } from "vitest";
-test("ends the service", async () => {
+test("ends the service", { timeout: 600_000 }, async () => {
   await fetch(process.env.WEB_URL + "/exit").catch(() => {});
-  for (;;) if (!(await fetch(process.env.WEB_URL).catch(() => null))) return;
+  END
 });`;
-  const it = project(t, { one: dies });
+
+test("service that dies during the run is reported immediately", async (t) => {
+  const it = project(t, { one: DIES.replace("END", "await new Promise(() => {});") });
+  const run = vitest(it);
+  await new Promise((resolve) => {
+    const check = () => /^procref: service `web`.*exited with status 7/m.test(run.output) && resolve();
+    run.stderr.on("data", check);
+  });
+  run.kill("SIGKILL");
+  await run.ended;
+});
+
+test("service that dies at the end of the run is reported, and the run succeeds", async (t) => {
+  const it = project(t, { one: DIES.replace("END", "") });
   const run = vitest(it);
   const [code] = await run.ended;
   assert.equal(code, 0, run.output);
-  assert.match(run.output, /^procref: service `web`.*exited with status 7/m);
+  assert.match(run.output, /^procref: service `web`/m);
+  assert.doesNotMatch(run.output, /ProcrefError/);
   assert.deepEqual(it.leftFiles(), []);
 });
 

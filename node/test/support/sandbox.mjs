@@ -135,11 +135,12 @@ ${more}
   }
 
   /** The files in the runtime directory, except the logs of the last runs and the link to the project. */
-  leftFiles() {
-    const files = fs.readdirSync(this.runtime, { recursive: true, withFileTypes: true });
-    return files
-      .filter((file) => !file.isDirectory() && !file.name.includes(".kept.log") && file.name !== "project")
-      .map((file) => file.name);
+  leftFiles(directory = this.runtime) {
+    // The option `recursive` of `readdirSync` follows links in some versions of Node.js.
+    return fs.readdirSync(directory, { withFileTypes: true }).flatMap((file) => {
+      if (file.isDirectory()) return this.leftFiles(path.join(directory, file.name));
+      return file.name.includes(".kept.log") || file.name === "project" ? [] : [file.name];
+    });
   }
 }
 
