@@ -2,7 +2,7 @@
 # Checks the C library: the header, the symbols, and programs in C, C++, Python and Ruby that use it, also under valgrind
 # and with the address sanitizer. The programs use the libraries in target/debug.
 #
-#     scripts/ffi.sh [TEST...]       the names of tests, such as Programs.test_forked
+#     scripts/ffi.sh [TEST...]       the names of tests, such as Library
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD

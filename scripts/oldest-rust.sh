@@ -46,3 +46,4 @@ check=("${cargo[@]}" check --locked --target-dir target/oldest)
 # The command line uses the library without its `tokio` feature. So check the library with it, too.
 "${check[@]}" --package procref-cli
 "${check[@]}" --package procref
+"${check[@]}" --package procref-ffi

@@ -10,7 +10,7 @@
 // `procref_release` free what another function has returned or stored in an out parameter. Each object is freed once. All
 // other functions borrow their arguments during the call.
 //
-// Strings end with NUL and are UTF-8. No parameter that is a string may be NULL.
+// Strings end with NUL and are UTF-8. No parameter that is a string may be NULL, unless its function says so.
 //
 // Errors: a function that can fail has the parameter `error`, which may be NULL. If the function fails, it stores an error
 // there, which `procref_error_free` frees, and otherwise it stores NULL. It does not read the old value. An object that
@@ -126,7 +126,7 @@ procref_status procref_service_set(const procref_service *service,
 // procref calls it once per instance, in the process that has started the instance, on the thread that acquires. All other
 // clients wait. A result other than 0 stops the instance, and the start fails with `PROCREF_START`. `handle` gives the
 // pid, port and values of the instance, and is valid during the call. The callback must not acquire the service. It must
-// not throw or jump past its caller.
+// not jump past its caller. An exception of C++ that leaves it ends the process.
 //
 // procref passes `data` to the callback, and to `free_data` after the last call: when the service is freed and no handle
 // uses it, or now if this function fails. `free_data` may be NULL.

@@ -178,7 +178,7 @@ pub extern "C" fn procref_service_set(
 /// procref calls it once per instance, in the process that has started the instance, on the thread that acquires. All other
 /// clients wait. A result other than 0 stops the instance, and the start fails with `PROCREF_START`. `handle` gives the
 /// pid, port and values of the instance, and is valid during the call. The callback must not acquire the service. It must
-/// not throw or jump past its caller.
+/// not jump past its caller. An exception of C++ that leaves it ends the process.
 ///
 /// procref passes `data` to the callback, and to `free_data` after the last call: when the service is freed and no handle
 /// uses it, or now if this function fails. `free_data` may be NULL.

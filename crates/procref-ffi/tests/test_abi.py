@@ -129,36 +129,37 @@ class Programs(Case):
     def client(self, test, build="shared", wrapper=()):
         return [*wrapper, BIN / build, test, self.dir, SERVICE]
 
-    def test_every_function(self):
+    def test_client_calls_every_function(self):
         for lives, build in enumerate(["shared", "static", "asan"], 1):
             self.run_program(*self.client("every_function", build))
             # The program stops the service once with `force`.
             self.check_lives(2 * lives)
 
-    def test_mistakes(self):
+    def test_mistake_is_an_error_and_no_crash(self):
         for lives, build in enumerate(["shared", "static", "asan"], 1):
             self.run_program(*self.client("mistakes", build))
             self.check_lives(2 * lives)
 
-    def test_forked(self):
+    def test_forked_child_owns_no_reference(self):
         for lives, build in enumerate(["shared", "static", "asan"], 1):
             self.run_program(*self.client("forked", build))
             self.check_lives(lives)
 
-    def test_threads(self):
+    def test_threads_share_all_objects(self):
         for lives, build in enumerate(["shared", "static", "asan"], 1):
             self.run_program(*self.client("threads", build))
             self.check_lives(lives)
 
-    def test_valgrind(self):
+    def test_valgrind_reports_no_error(self):
         # The supervisor begins as a copy of this process, and unmaps what belongs to the parent: its allocations are no leaks.
         valgrind = ["valgrind", "--quiet", "--child-silent-after-fork=yes", "--error-exitcode=99"]
         valgrind += ["--leak-check=full", "--errors-for-leak-kinds=definite", "--show-leak-kinds=definite"]
-        for lives, test in [(2, "every_function"), (4, "mistakes"), (5, "threads")]:
+        tests = [(2, "every_function"), (4, "mistakes"), (5, "threads"), (6, "forked")]
+        for lives, test in tests:
             self.run_program(*self.client(test, wrapper=valgrind), timeout=600)
             self.check_lives(lives)
 
-    def test_project(self):
+    def test_project_service_has_its_dependency(self):
         config = f"""
 [services.db]
 start = ["python3", "{SERVICE}", "{self.dir}/db.log", "{{port}}"]
@@ -176,16 +177,40 @@ export = {{ WEB_URL = "http://127.0.0.1:{{port}}/?db={{db.port}}" }}
             db = (self.dir / "db.log").read_text().splitlines()
             self.assertEqual([line.split()[0] for line in db], ["start", "stop"] * lives)
 
-    def test_interrupt(self):
+    def test_ctrl_c_cancels_a_start(self):
         for build in ["shared", "asan"]:
             process = self.start(*self.client("interrupt", build))
             wait_until(lambda: self.log()[-1:] == ["start"], "the start of the service")
             begun = time.monotonic()
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=TIMEOUT)
-            self.assertEqual((process.returncode, out), (0, "cancelled\n"), err)
+            self.assertEqual((process.returncode, out), (0, "acquiring\ncancelled\n"), err)
             self.assertLess(time.monotonic() - begun, 10)
             self.check_nothing_left()
+
+    def test_ctrl_c_cancels_the_wait_for_another_start(self):
+        starter = self.start(*self.client("interrupt"))
+        wait_until(lambda: self.log()[-1:] == ["start"], "the start of the service")
+        waiter = self.start(*self.client("interrupt"))
+        self.assertEqual(waiter.stdout.readline(), "acquiring\n")
+        stat = pathlib.Path(f"/proc/{waiter.pid}/stat")
+        wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "S", "the wait for the other start")
+        waiter.send_signal(signal.SIGINT)
+        self.assertEqual(waiter.stdout.readline(), "cancelled\n")
+        self.assertIsNone(starter.poll())
+        self.assertEqual(self.log(), ["start"])
+        starter.send_signal(signal.SIGINT)
+        for client in [starter, waiter]:
+            _, err = client.communicate(timeout=TIMEOUT)
+            self.assertEqual(client.returncode, 0, err)
+        self.check_nothing_left()
+
+    def test_exception_in_a_callback_ends_the_process(self):
+        client = self.start(BIN / "cplusplus", self.dir, SERVICE, "throw")
+        _, err = client.communicate(timeout=TIMEOUT)
+        self.assertEqual(client.returncode, -signal.SIGABRT, err)
+        wait_until(lambda: self.log() == ["start", "stop"], f"the end of the service: {self.log()}")
+        self.check_nothing_left()
 
     def test_programs_share_one_service(self):
         holders = [self.start(*self.client("hold", build)) for build in ["shared", "static"]]
@@ -205,7 +230,7 @@ export = {{ WEB_URL = "http://127.0.0.1:{{port}}/?db={{db.port}}" }}
             holder.kill()
         self.check_lives(1)
 
-    def test_cplusplus(self):
+    def test_cplusplus_program_owns_objects(self):
         self.run_program(BIN / "cplusplus", self.dir, SERVICE)
         self.check_lives(1)
 
@@ -218,13 +243,13 @@ class Languages(Case):
         self.check_lives(1)
         self.assertIn(f"start {pid}\n", (self.dir / "log").read_text())
 
-    def test_plugin(self):
+    def test_plugin_loads_and_unloads_the_library(self):
         self.check_program(BIN / "plugin")
 
-    def test_python(self):
+    def test_python_calls_the_library(self):
         self.check_program(sys.executable, HERE / "client.py")
 
-    def test_ruby(self):
+    def test_ruby_calls_the_library(self):
         self.check_program("ruby", HERE / "client.rb")
 
 

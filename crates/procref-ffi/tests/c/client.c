@@ -276,7 +276,7 @@ struct inherited {
 static void use_inherited(void *data)
 {
     struct inherited *it = data;
-    procref_handle *own;
+    static procref_handle *own;
     procref_cancel_now(it->cancel);
     EXPECT(PROCREF_INVALID, procref_acquire(it->service, it->cancel, &own, &error));
     EXPECT(PROCREF_INVALID, procref_handle_wait_dead(it->handle, 0, NULL, &error));
@@ -358,14 +358,16 @@ static void interrupt(void)
     interrupted = procref_cancel_new(NULL);
     struct sigaction action = {.sa_handler = on_interrupt};
     sigaction(SIGINT, &action, NULL);
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    puts("acquiring");
     procref_handle *handle;
     EXPECT(PROCREF_CANCELLED, procref_acquire(service, interrupted, &handle, &error));
     CHECK(!handle);
+    puts("cancelled");
     OK(procref_wait_stopped(service, 30000, NULL, &error));
     CHECK(status_has(service, "\"state\":\"absent\""));
     procref_cancel_free(interrupted);
     procref_service_free(service);
-    puts("cancelled");
 }
 
 static void *use_in_thread(void *service)

@@ -1,4 +1,5 @@
-// The header in C++17. `client DIR SERVICE.PY` acquires the service, prints its pid, and releases it.
+// The header in C++17. `client DIR SERVICE.PY` acquires the service, prints its pid, and releases it. With `throw` as a third
+// argument, the callback throws an exception.
 
 #include <procref.h>
 
@@ -28,8 +29,8 @@ template <class F> void call(F function)
 
 int main(int argc, char **argv)
 try {
-    if (argc != 3)
-        throw std::runtime_error("usage: client DIR SERVICE.PY");
+    if (argc != 3 && argc != 4)
+        throw std::runtime_error("usage: client DIR SERVICE.PY [throw]");
     const std::string dir = argv[1], log = dir + "/log", run = dir + "/run";
     const char *const words[] = {"python3", argv[2], log.c_str(), "{port}", nullptr};
 
@@ -42,8 +43,12 @@ try {
         *static_cast<std::string *>(data) = "port " + std::to_string(procref_handle_port(handle));
         return 0;
     };
+    const auto throws = [](const procref_handle *, void *) -> int { throw std::runtime_error("from the callback"); };
     call([&](procref_error **error) {
-        procref_service_on_ready(service.get(), on_ready, &prepared, nullptr, error);
+        if (argc == 4)
+            procref_service_on_ready(service.get(), throws, nullptr, nullptr, error);
+        else
+            procref_service_on_ready(service.get(), on_ready, &prepared, nullptr, error);
     });
 
     Owned<procref_handle> handle;
