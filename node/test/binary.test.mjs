@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 
 import { binary } from "procref";
 
-import { run, Sandbox } from "./support/sandbox.mjs";
+import { run, Sandbox, waitForOutput } from "./support/sandbox.mjs";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 const shim = path.resolve(here, "../node_modules/procref/bin/procref.cjs");
@@ -70,7 +70,7 @@ for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"]) {
     sandbox.describe({ web: "" });
     const client = `trap 'echo got it; exit 3' ${signal.slice(3)}; echo ready; while read -r line || (($? > 128)); do :; done`;
     const child = sandbox.spawn(process.execPath, [shim, "run", "web", "--", "bash", "-c", client]);
-    await new Promise((resolve) => child.stdout.on("data", () => /ready/.test(child.output) && resolve()));
+    await waitForOutput(child, /ready/);
     child.kill(signal);
     const [code] = await child.ended;
     assert.deepEqual([child.output, code], ["ready\ngot it\n", 3]);

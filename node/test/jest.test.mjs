@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Project } from "./support/project.mjs";
-import { signalGroup } from "./support/sandbox.mjs";
+import { signalGroup, waitForOutput } from "./support/sandbox.mjs";
 
 const USES = `
 const { appendFileSync } = require("node:fs");
@@ -70,5 +70,19 @@ test("bail, which runs no teardown, stops the service", async (t) => {
   const run = jest(it, "--bail");
   const [code] = await run.ended;
   assert.equal(code, 1, run.output);
+  await it.assertOneRun("web");
+});
+
+test("watch mode keeps the service between two runs", async (t) => {
+  const it = project(t, { one: USES });
+  const run = jest(it, "--watchAll");
+  await it.waitForLines(1, run);
+  await waitForOutput(run, /Ran all test suites/);
+  it.write("one.test.js", `${USES}\n`);
+  await it.waitForLines(2, run);
+  run.kill("SIGINT");
+  await run.ended;
+  const [first, second] = it.lines();
+  assert.equal(first, second);
   await it.assertOneRun("web");
 });

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Project } from "./support/project.mjs";
-import { signalGroup } from "./support/sandbox.mjs";
+import { signalGroup, waitForOutput } from "./support/sandbox.mjs";
 
 const USES = `
 import { appendFileSync } from "node:fs";
@@ -130,10 +130,7 @@ test("ends the service", { timeout: 600_000 }, async () => {
 test("service that dies during the run is reported immediately", async (t) => {
   const it = project(t, { one: DIES.replace("END", "await new Promise(() => {});") });
   const run = vitest(it);
-  await new Promise((resolve) => {
-    const check = () => /^procref: service `web`.*exited with status 7/m.test(run.output) && resolve();
-    run.stderr.on("data", check);
-  });
+  await waitForOutput(run, /^procref: service `web`.*exited with status 7/m);
   run.kill("SIGKILL");
   await run.ended;
 });

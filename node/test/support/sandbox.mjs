@@ -144,6 +144,16 @@ ${more}
   }
 }
 
+/** Waits until the output of a program matches. */
+export function waitForOutput(child, pattern) {
+  return new Promise((resolve) => {
+    const check = () => pattern.test(child.output) && resolve();
+    child.stdout.on("data", check);
+    child.stderr.on("data", check);
+    check();
+  });
+}
+
 /** Sends a signal to the processes of a group, as a terminal does. */
 export function signalGroup(group, signal) {
   try {
