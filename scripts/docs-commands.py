@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the commands of README.md and of the pages in docs/cli as they are written there.
+"""Runs the commands of README.md, of docs/python.md and of the pages in docs/cli as they are written there.
 
 The script executes each page from top to bottom, with a separate working directory, home, runtime directory and Python
 environment. It uses the code blocks that have one of these words after the language:
@@ -142,6 +142,9 @@ class Sandbox:
             "RUSTUP_HOME": os.environ.get("RUSTUP_HOME", str(home / ".rustup")),
             "PYENV_ROOT": os.environ.get("PYENV_ROOT", str(home / ".pyenv")),
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            # The Python package is built from what is compiled already, and not with optimizations.
+            "MATURIN_PEP517_ARGS": f"--profile dev --target-dir {ROOT}/target",
+            "PROCREF_BUILT_BINARY": str(PROCREF),
             "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR", str(home / ".cache/pip")),
             "npm_config_cache": os.environ.get("npm_config_cache", str(home / ".npm")),
             "npm_config_prefer_offline": "true",
@@ -247,7 +250,7 @@ def execute(page, sandbox):
 
 def main():
     arguments = [pathlib.Path(page).resolve() for page in sys.argv[1:]]
-    pages = arguments or [ROOT / "README.md", *sorted((ROOT / "docs/cli").glob("*.md"))]
+    pages = arguments or [ROOT / "README.md", ROOT / "docs/python.md", *sorted((ROOT / "docs/cli").glob("*.md"))]
     if not PROCREF.exists():
         sys.exit(f"{PROCREF} does not exist: run `cargo build --bin procref`")
     for page in pages:

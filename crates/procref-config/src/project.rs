@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use procref::{SharedService, SharedServiceBuilder};
 
@@ -178,6 +179,31 @@ impl ResolvedService {
     pub fn dependencies(&self) -> impl Iterator<Item = &str> {
         let all = self.resolved.all().map(|spec| spec.name.as_str());
         all.take(self.resolved.first_named())
+    }
+
+    /// Returns how long each service is kept after its last client, in the order in which [`acquire`](Self::acquire)
+    /// changes their builders: the dependencies, and then the service.
+    ///
+    /// ```
+    /// use std::path::Path;
+    /// use std::time::Duration;
+    ///
+    /// use procref_config::Project;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let file = dir.path().join("procref.toml");
+    /// std::fs::write(
+    ///     &file,
+    ///     "[services.db]\nstart = 'db-server'\nlinger = '5s'\n[services.web]\nstart = 'x'\ndepends-on = ['db']\n",
+    /// )?;
+    /// let web = Project::read(&file)?.service("web", Path::new("/usr/bin/procref"))?;
+    /// let lingers: Vec<Duration> = web.lingers().collect();
+    /// assert_eq!(lingers, [Duration::from_secs(5), Duration::ZERO]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn lingers(&self) -> impl Iterator<Item = Duration> {
+        let all = self.resolved.all();
+        all.map(|spec| spec.linger.unwrap_or_default())
     }
 
     /// Returns the service itself, to read its status, to join it while it runs, or to stop it.
