@@ -2,7 +2,7 @@
 """Runs each example of docs/cli/other-languages.md twice at the same time, kills one of the two, and watches from outside.
 
 The examples write to Redis. The script holds Redis first and pauses its writes, so that both runs of an example wait in
-their tests. Then the script releases Redis, kills all processes of one run, and lets the other one continue. Redis's own
+their tests. Then the script releases Redis, kills the processes of one run, and lets the other one continue. Redis's own
 log must show one start and one orderly end, and nothing may be left.
 
     scripts/other-languages.py [HEADING...]     such as Go or Java
@@ -75,7 +75,7 @@ class Example:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            # A process group of its own, so that the script can kill all processes of a run.
+            # A separate process group, so that the script finds all processes of a run.
             start_new_session=True,
         )
 
@@ -93,9 +93,20 @@ class Example:
         return self.status()["clients"]
 
     def has_joined(self, run, number):
-        if run.poll() is not None:
-            sys.exit(f"the run exited with {run.returncode} before it was killed:\n{run.stdout.read()}")
+        if os.waitid(os.P_PID, run.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            sys.exit(f"the run has exited before it was killed:\n{run.stdout.read()}")
         return self.clients() >= number
+
+    def kill(self, run):
+        """Kills the processes of a run, except `procref hold`, which must notice that by itself."""
+        for path in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                group = int((path / "stat").read_text().rpartition(")")[2].split()[2])
+                words = (path / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue  # The process has exited.
+            if group == run.pid and words[:2] != [b"procref", b"hold"]:
+                os.kill(int(path.name), signal.SIGKILL)
 
     def redis_cli(self, port, *words):
         subprocess.run(["redis-cli", "-p", str(port), *words], check=True, stdout=subprocess.DEVNULL)
@@ -119,16 +130,21 @@ class Example:
             holder.communicate(timeout=TIMEOUT)
             wait_until(lambda: self.clients() == 2, "two clients")
 
-            os.killpg(runs[0].pid, signal.SIGKILL)
+            self.kill(runs[0])
             wait_until(lambda: self.clients() == 1, "one client after the kill")
             self.redis_cli(port, "client", "unpause")
             printed, _ = runs[1].communicate(timeout=TIMEOUT)
             if runs[1].returncode != 0:
                 sys.exit(f"the second run failed with {runs[1].returncode}:\n{printed}")
         finally:
-            for process in [holder, *runs]:
-                if process.poll() is None:
-                    process.kill()
+            if holder.returncode is None:
+                holder.kill()
+                holder.wait()
+            for run in runs:
+                # Until it is waited for, the number of the group belongs to the run.
+                if run.returncode is None:
+                    os.killpg(run.pid, signal.SIGKILL)
+                    run.wait()
         self.check()
 
     def check(self):

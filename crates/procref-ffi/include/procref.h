@@ -70,7 +70,7 @@ typedef struct procref_error procref_error;
 // A handle describes the instance at the time when it was acquired.
 typedef struct procref_handle procref_handle;
 
-// What processes share, under a name. `procref_service_new` makes one.
+// The description of a background service that processes share. `procref_service_new` makes one.
 //
 // All clients of a service use the same name and the same runtime directory. A service runs nothing before
 // `procref_acquire`. Handles stay valid when the service object that they came from is freed.
@@ -104,8 +104,8 @@ procref_service *procref_service_new(const char *name,
 // `file` is the path of the file. If it is NULL, the file is found as the command line finds it: in the working directory or
 // above it, and then the user's file. `procref_acquire` also acquires the dependencies of the service.
 //
-// A service with the keys `data`, `depends-on` or `user` needs the program `procref` of the same version. It is the one that
-// the variable `PROCREF_BINARY` names, or the one in `PATH`.
+// A service with the keys `data`, `depends-on` or `user` needs the program `procref` of the same version. The
+// variable `PROCREF_BINARY` names it. Without this variable, it is searched in `PATH`.
 procref_service *procref_project_service(const char *file,
                                          const char *name,
                                          procref_error **error);
@@ -226,7 +226,7 @@ void procref_cancel_free(procref_cancel *cancel);
 // lines, because the end of the log of a service that did not start is part of it. It is valid as long as the error.
 const char *procref_error_message(const procref_error *error);
 
-// Returns the status of an error. It is the one that the call has returned.
+// Returns the status of an error, which the failed call has returned, too.
 procref_status procref_error_status(const procref_error *error);
 
 // Frees an error. Does nothing if it is NULL.

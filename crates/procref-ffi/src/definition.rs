@@ -15,7 +15,7 @@ use crate::error::Failure;
 use crate::handle::Handle;
 use crate::on_ready::OnReady;
 
-/// What a service is.
+/// The description of a service.
 #[derive(Clone)]
 pub(crate) enum Definition {
     /// A program of the caller.
@@ -57,7 +57,7 @@ impl Definition {
         }
     }
 
-    /// Acquires the service with its dependencies. `service` is the one that `build` has returned.
+    /// Acquires the service with its dependencies. `service` is the result of `build`.
     pub(crate) async fn acquire(
         &self,
         service: &SharedService,

@@ -204,7 +204,7 @@ pub extern "C" fn procref_error_message(error: Option<&Error>) -> *const c_char 
     error.map_or(ptr::null(), |error| error.message.as_ptr())
 }
 
-/// Returns the status of an error. It is the one that the call has returned.
+/// Returns the status of an error, which the failed call has returned, too.
 #[unsafe(no_mangle)]
 pub extern "C" fn procref_error_status(error: Option<&Error>) -> Status {
     error.map_or(Status::ProcrefOk, |error| error.status)

@@ -20,7 +20,7 @@ use crate::settings;
 use crate::text;
 use crate::wait::{Waited, wait};
 
-/// What processes share, under a name. `procref_service_new` makes one.
+/// The description of a background service that processes share. `procref_service_new` makes one.
 ///
 /// All clients of a service use the same name and the same runtime directory. A service runs nothing before
 /// `procref_acquire`. Handles stay valid when the service object that they came from is freed.
@@ -123,8 +123,8 @@ pub extern "C" fn procref_service_new(
 /// `file` is the path of the file. If it is NULL, the file is found as the command line finds it: in the working directory or
 /// above it, and then the user's file. `procref_acquire` also acquires the dependencies of the service.
 ///
-/// A service with the keys `data`, `depends-on` or `user` needs the program `procref` of the same version. It is the one that
-/// the variable `PROCREF_BINARY` names, or the one in `PATH`.
+/// A service with the keys `data`, `depends-on` or `user` needs the program `procref` of the same version. The
+/// variable `PROCREF_BINARY` names it. Without this variable, it is searched in `PATH`.
 #[unsafe(no_mangle)]
 pub extern "C" fn procref_project_service(
     file: *const c_char,

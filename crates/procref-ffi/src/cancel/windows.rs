@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::error::Failure;
 
-/// A signal that stays raised. Windows calls console handlers on a thread of their own, so the signal may use locks.
+/// A signal that stays raised. Windows calls console handlers on a separate thread, so the signal may use locks.
 pub(crate) struct Signal(Mutex<State>);
 
 #[derive(Default)]
