@@ -14,15 +14,24 @@ use support::{
     workspace::{Project, Workspace},
 };
 
-const RECIPES: [&str; 9] = [
+const RECIPES: [&str; 18] = [
     "postgres",
     "postgres-tcp",
     "mariadb",
     "redis",
     "memcached",
     "nats",
+    "rabbitmq",
     "nginx",
     "python-http",
+    "vite",
+    "next",
+    "moto",
+    "maildev",
+    "ollama",
+    "docker",
+    "podman",
+    "chromedriver",
     "xvfb",
 ];
 

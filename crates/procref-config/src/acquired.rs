@@ -9,7 +9,7 @@ use procref::{ServiceHandle, SharedService};
 use crate::environment;
 use crate::error::{Error, Result};
 use crate::exited::exited_error;
-use crate::prestart::failure;
+use crate::prestart::{failure, root};
 use crate::resolved::ResolvedServices;
 use crate::running::RunningService;
 use crate::shell::advice;
@@ -184,6 +184,9 @@ fn has_exited(handle: &ServiceHandle) -> bool {
 
 /// Explains the library's error about a service that could not be acquired.
 pub fn start_error(spec: &ServiceSpec, error: procref::Error) -> Error {
-    let explain = |error| advice::explain(spec, failure::about_program(spec, error));
+    let explain = |error| {
+        let error = failure::about_program(spec, error);
+        root::explain(spec, advice::explain(spec, error))
+    };
     Error::from(error).explained(explain)
 }

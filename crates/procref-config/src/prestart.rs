@@ -10,11 +10,13 @@
 //! | [`dependency`] | the services that the helper joins |
 //! | [`protocol`] | the lines in the log and the files by which the helper reports |
 //! | [`failure`] | finds the reason of a failure in the log |
+//! | [`root`] | the hint about a server that refuses to run as root |
 
 pub mod command_line;
 pub mod dependency;
 pub mod failure;
 pub mod protocol;
+pub(crate) mod root;
 pub mod task;
 #[cfg(unix)]
 mod unix;

@@ -39,6 +39,11 @@ pub const RECIPES: &[Recipe] = &[
         text: include_str!("../recipes/nats.toml"),
     },
     Recipe {
+        name: "rabbitmq",
+        about: "RabbitMQ, with its data in the project",
+        text: include_str!("../recipes/rabbitmq.toml"),
+    },
+    Recipe {
         name: "nginx",
         about: "nginx, serving the files of the project",
         text: include_str!("../recipes/nginx.toml"),
@@ -47,6 +52,50 @@ pub const RECIPES: &[Recipe] = &[
         name: "python-http",
         about: "Python's HTTP server, serving the files of the project",
         text: include_str!("../recipes/python-http.toml"),
+    },
+    Recipe {
+        name: "vite",
+        about: "The development server of Vite",
+        text: include_str!("../recipes/vite.toml"),
+    },
+    Recipe {
+        name: "next",
+        about: "The development server of Next.js",
+        text: include_str!("../recipes/next.toml"),
+    },
+    Recipe {
+        name: "moto",
+        about: "Moto, which imitates S3 and other services of AWS",
+        text: include_str!("../recipes/moto.toml"),
+    },
+    Recipe {
+        name: "maildev",
+        about: "MailDev, which shows mails and delivers none",
+        text: include_str!("../recipes/maildev.toml"),
+    },
+    Recipe {
+        name: "ollama",
+        about: "Ollama, shared by all projects of the user",
+        text: include_str!("../recipes/ollama.toml"),
+    },
+    // Its script needs the signals of Unix.
+    #[cfg(unix)]
+    Recipe {
+        name: "docker",
+        about: "A container of Docker, which stops with its last client",
+        text: include_str!("../recipes/docker.toml"),
+    },
+    // Its script needs the signals of Unix.
+    #[cfg(unix)]
+    Recipe {
+        name: "podman",
+        about: "A container of Podman, which stops with its last client",
+        text: include_str!("../recipes/podman.toml"),
+    },
+    Recipe {
+        name: "chromedriver",
+        about: "ChromeDriver, for browser tests",
+        text: include_str!("../recipes/chromedriver.toml"),
     },
     // Its socket is a Unix socket.
     #[cfg(unix)]

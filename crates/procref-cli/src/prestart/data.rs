@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use procref::Services;
-use procref_config::prestart::protocol::{WAITING, beside, note_of};
+use procref_config::prestart::protocol::{MARKER, WAITING, beside, note_of};
 
 use crate::error::{Error, Result};
 use crate::text::shown;
@@ -51,9 +51,6 @@ mod windows;
 use unix as sys;
 #[cfg(windows)]
 use windows as sys;
-
-/// The file that marks a filled directory.
-const MARKER: &str = ".procref-initialised";
 
 /// The name of the directory in a project that holds only data of services.
 const OWN_DIR: &str = ".procref";

@@ -31,6 +31,14 @@ pub fn shown_words<S: AsRef<str>>(words: impl IntoIterator<Item = S>) -> String 
     shortened(&shown(&shell_words::join(words)), SHOWN)
 }
 
+/// The file that marks a filled data directory.
+pub const MARKER: &str = ".procref-initialised";
+
+/// Returns `true` if `init` has filled this directory.
+pub(crate) fn is_filled(data: &Path) -> bool {
+    data.join(MARKER).exists()
+}
+
 /// Returns `true` if `init` was started for this directory and has not succeeded yet.
 pub fn is_begun(data: &Path) -> bool {
     note_of(data).is_some_and(|note| fs::symlink_metadata(note).is_ok())

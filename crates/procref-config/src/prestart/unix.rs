@@ -4,6 +4,11 @@ use procref::{Ready, ServiceCommand};
 
 use super::protocol::SUBCOMMAND;
 
+/// Returns `true` if this process runs as root.
+pub(super) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 /// Returns the readiness probe of a service that is ready when its program was executed.
 ///
 /// [`ready_after_exec`] already waits for that.

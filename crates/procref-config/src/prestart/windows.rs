@@ -2,6 +2,11 @@ use procref::{Ready, ServiceCommand};
 
 use super::protocol::STARTED;
 
+/// Returns `false`, because no server refuses a user of Windows by this name.
+pub(super) fn is_root() -> bool {
+    false
+}
+
 /// Returns the readiness probe of a service that is ready when its program runs.
 pub(crate) fn started() -> Ready {
     Ready::log(format!("^{STARTED}$"))
