@@ -135,6 +135,12 @@ class Programs(Case):
             # The program stops the service once with `force`.
             self.check_lives(2 * lives)
 
+    def test_client_may_ignore_sigchld(self):
+        # Then the kernel reaps the children of the client, also those of procref.
+        ignore = ["bash", "-c", 'trap "" CHLD; exec "$@"', "bash"]
+        self.run_program(*self.client("every_function", wrapper=ignore))
+        self.check_lives(2)
+
     def test_mistake_is_an_error_and_no_crash(self):
         for lives, build in enumerate(["shared", "static", "asan"], 1):
             self.run_program(*self.client("mistakes", build))
