@@ -58,3 +58,12 @@ pub extern "C" fn procref_version() -> *const c_char {
     const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
     VERSION.as_ptr().cast()
 }
+
+// The header promises that threads may share these objects.
+const _: () = {
+    const fn is_shared<T: Send + Sync + 'static>() {}
+    is_shared::<service::Service>();
+    is_shared::<handle::Handle>();
+    is_shared::<cancel::Cancel>();
+    is_shared::<error::Error>();
+};
