@@ -1,18 +1,22 @@
 //! The client: the program that runs with a service, its environment and its arguments.
 
+use std::cell::RefCell;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::path::{self, PathBuf};
 use std::process::{Command, ExitCode};
 
 use procref_config::environment::{METADATA, OWN};
+use procref_config::files::find::VARIABLE as CONFIG;
 use procref_config::program;
-use procref_config::relative_paths;
+use procref_config::relative_paths::{self, RUNTIME_DIR};
 use procref_config::running::RunningService;
 use procref_config::shell::advice;
 
 use crate::acquire::AcquiredServices;
 use crate::error::{Error, Result};
+use crate::globals::Globals;
 use crate::output;
 use crate::text::shown;
 use crate::watch;
@@ -30,8 +34,16 @@ use windows as sys;
 pub(crate) use placeholders::ClientCommand;
 
 /// Runs the client. If the system can pass references on, the client then holds the services itself.
-pub(crate) fn run(client: &ClientCommand, services: AcquiredServices) -> Result<ExitCode> {
-    let mut command = command(client, &services);
+pub(crate) fn run(
+    globals: &Globals,
+    client: &ClientCommand,
+    services: AcquiredServices,
+) -> Result<ExitCode> {
+    if let Err(error) = check_ports(client, &services) {
+        services.release()?;
+        return Err(error);
+    }
+    let mut command = command(globals, client, &services);
     let (source, services) = match sys::run(&mut command, services) {
         Ok(code) => return Ok(code),
         Err(failed) => failed,
@@ -53,7 +65,37 @@ pub(crate) fn run(client: &ClientCommand, services: AcquiredServices) -> Result<
     })
 }
 
-fn command(client: &ClientCommand, services: &AcquiredServices) -> Command {
+/// Fails if a word contains the port of a service without one. The port would be 0.
+fn check_ports(client: &ClientCommand, services: &AcquiredServices) -> Result<()> {
+    let service_of = |place: &str| match services.only().filter(|_| place == "port") {
+        Some((only, _)) => Some(only),
+        None => {
+            let mut others = services.running().iter();
+            others.find(|other| placeholders::value_of(&other.name, place) == Some("port"))
+        }
+    };
+    for word in client.filled_words() {
+        let without_port = RefCell::new(None);
+        // Only the placeholders are needed, and not the filled-in word.
+        procref::fill_in(word, |place| {
+            let service = service_of(place).filter(|it| it.info.port() == 0)?;
+            without_port.replace(Some((place.to_owned(), service.name.clone())));
+            None
+        });
+        if let Some((place, service)) = without_port.into_inner() {
+            return Err(Error::Usage(format!(
+                "service `{}` has no port, and the client's argument `{}` contains `{{{}}}` (set `port` or --port, or \
+                 write `{{port}}` in the command of the service)",
+                shown(&service),
+                shown(&word.to_string_lossy()),
+                shown(&place)
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn command(globals: &Globals, client: &ClientCommand, services: &AcquiredServices) -> Command {
     let mut words = client.filled(|word| fill(word, services));
     let mut command = Command::new(program::find(words.next().unwrap_or_default()));
     command.args(words);
@@ -65,8 +107,20 @@ fn command(client: &ClientCommand, services: &AcquiredServices) -> Command {
     }
     command.env_remove(watch::WATCHED);
     command.envs(relative_paths::absolute_variables());
+    command.envs(selection(globals));
     command.envs(services.variables());
     command
+}
+
+/// Returns the variables with which a `procref` of the client uses the same file and the same runtime directory as this
+/// command.
+fn selection(globals: &Globals) -> impl Iterator<Item = (&'static str, PathBuf)> {
+    let options = [
+        (CONFIG, &globals.config),
+        (RUNTIME_DIR, &globals.runtime_dir),
+    ];
+    let given = options.into_iter();
+    given.filter_map(|(name, path)| Some((name, path::absolute(path.as_ref()?).ok()?)))
 }
 
 /// Fills in each placeholder that is known. All other braces are part of the client's text.

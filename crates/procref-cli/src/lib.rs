@@ -34,6 +34,7 @@ mod service_flags;
 mod signals;
 mod table;
 mod text;
+mod user;
 mod watch;
 
 /// Runs the program with the arguments of this process, and returns its exit code.

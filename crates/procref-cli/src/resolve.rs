@@ -37,6 +37,17 @@ pub(crate) fn services(
         }
         (None, None) => {}
     }
+    // The options can replace the command that has `{port}`.
+    if let Some((spec, variable)) = resolved
+        .named()
+        .find_map(|spec| Some((spec, spec.export_without_port()?)))
+    {
+        return Err(Error::Usage(format!(
+            "service `{}`: `export`: {variable}: `{{port}}` is used, but the service has no port (set --port, or write \
+             `{{port}}` in `--start`)",
+            shown(&spec.name)
+        )));
+    }
     check(globals, &resolved, flags)?;
     Ok(resolved)
 }

@@ -85,7 +85,7 @@ pub(crate) struct ServiceFlags {
     pub(crate) mismatch: Option<OnMismatch>,
 
     /// Time limit for a start of the service [default: 60s]
-    #[arg(long, value_name = "TIME", value_parser = value_parsers::duration)]
+    #[arg(long, value_name = "TIME", value_parser = value_parsers::interval)]
     pub(crate) start_timeout: Option<Duration>,
 
     /// Time to wait for other processes that start or stop the service [default: as long as their limits allow]

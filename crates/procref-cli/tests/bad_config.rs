@@ -209,3 +209,153 @@ fn config_errors_of_both_files_are_reported_together() {
     let found = stderr.contains("config.toml:2:9:") && stderr.contains("procref.toml:3:8:");
     assert!(found, "{stderr}");
 }
+
+#[test]
+fn port_of_a_service_without_one_is_an_error_that_names_the_key() {
+    let workspace = Workspace::new();
+    workspace.configure_user("[services.shared]\nstart = 'sleep 60'\nready = 'started'\n");
+    let project = workspace.project("app", "");
+    let file = project.dir.join("procref.toml");
+    let without = "[services.a]\nstart = 'sleep 60'\n";
+    let dependent = "[services.b]\nstart = 'sleep 61'\ndepends-on = ['a', 'shared']\n";
+    let export = "export = { URL = 'http://127.0.0.1:{port}/' }\n";
+    project.configure(&format!("{without}{export}"));
+    for args in [&["run", "a", "--", "true"][..], &["check"]] {
+        let (_, stderr) = project.failure(args);
+        let expected = format!(
+            "{}:3:18: service `a`: `export`: URL: `{{port}}` is used, but the service has no port (set `port`",
+            file.display()
+        );
+        assert!(stderr.contains(&expected), "{stderr}");
+    }
+    // Each of these gives the service a port.
+    for setting in [
+        "port = 'auto'",
+        "env = { A = '{port}' }",
+        "init = 'x {port}'\ndata = 'd'",
+        "ready = 'cmd:true {port}'",
+        "ready = 'unix:{dir}/{port}'",
+        "ready = 'log:port {port}'",
+        "health = 'cmd:true {port}'",
+    ] {
+        project.configure(&format!("{without}{setting}\n{export}"));
+        let (_, stderr) = output_text(&project.procref(&["check"]).output().expect("run procref"));
+        assert!(!stderr.contains("has no port"), "{setting}: {stderr}");
+    }
+    project.configure(&format!(
+        "{without}ready = 'cmd:test 0 -ne {{port}}'\n{export}"
+    ));
+    let url = project.output(&["run", "a", "--", "sh", "-c", "echo $URL"]);
+    assert!(!url.contains(":0/"), "{url}");
+    for (setting, used) in [
+        ("env = { A = '{a.port}' }", "`env`: `{a.port}`"),
+        ("export = { A = '{a.port}' }", "`export`: `{a.port}`"),
+        ("env = { A = '{shared.port}' }", "`env`: `{shared.port}`"),
+        ("init = 'x {a.port}'\ndata = 'd'", "`init`: `{a.port}`"),
+    ] {
+        project.configure(&format!("{without}{dependent}{setting}\n"));
+        let (_, stderr) = project.failure(&["run", "b", "--", "true"]);
+        let expected = format!("{}:3:11: service `b`: {used} is used, but", file.display());
+        assert!(stderr.contains(&expected), "{setting}: {stderr}");
+    }
+    project.configure(&format!(
+        "{without}port = 'auto'\n{dependent}env = {{ A = '{{a.port}}' }}\n"
+    ));
+    project.output(&["check"]);
+}
+
+#[test]
+fn options_that_remove_the_port_of_an_exported_variable_are_an_error() {
+    let workspace = Workspace::new();
+    let project = workspace.project(
+        "app",
+        "[services.a]\nstart = 'sleep 6{port}'\nready = 'started'\nexport = { A = '{port}' }\n",
+    );
+    let (_, stderr) = project.failure(&["run", "a", "--start", "sleep 60", "--", "true"]);
+    assert!(
+        stderr.contains("`export`: A: `{port}`") && stderr.contains("--port"),
+        "{stderr}"
+    );
+    let run = [
+        "run", "a", "--start", "sleep 60", "--port", "auto", "--", "true",
+    ];
+    project.output(&run);
+}
+
+#[test]
+fn key_of_another_program_is_an_error_that_names_the_own_key() {
+    let workspace = Workspace::new();
+    let project = workspace.project("app", "");
+    for (key, own) in [
+        ("restart = 'always'", "restarts nothing"),
+        ("image = 'postgres:16'", "`start`"),
+        ("command = 'x'", "`start`"),
+        ("ports = ['5432:5432']", "`port`"),
+        ("volumes = ['./data:/x']", "`data`"),
+        ("healthcheck = { test = 'x' }", "`health`"),
+        ("readiness_probe = { exec = 'x' }", "`ready`"),
+        ("environment = { A = 'b' }", "`env`"),
+        ("env_file = '.env'", "`env-file`"),
+        ("depends_on = ['b']", "`depends-on`"),
+        ("working_dir = '.'", "`cwd`"),
+        ("stop_grace_period = '5s'", "`grace`"),
+    ] {
+        project.configure(&format!("[services.a]\nstart = 'sleep 60'\n{key}\n"));
+        let (code, stderr) = project.failure(&["check"]);
+        let (name, _) = key.split_once(' ').expect("a key");
+        let unknown = format!(":3:1: service `a`: unknown key `{name}`; ");
+        assert_eq!(code, 2, "{stderr}");
+        let advice = stderr.split_once(&unknown).map(|(_, advice)| advice);
+        assert!(advice.is_some_and(|it| it.contains(own)), "{key}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{key}: {stderr}");
+    }
+    // The command is not missing as well.
+    project.configure("[services.a]\nimage = 'postgres'\n");
+    let (_, stderr) = project.failure(&["check"]);
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+}
+
+#[test]
+fn invalid_variables_are_all_reported_with_their_places() {
+    let workspace = Workspace::new();
+    let config = r#"[services.a]
+start = "sleep 60"
+[services.a.env]
+"A=B" = "x"
+"" = "x"
+C = "a\u0000b"
+[services.a.export]
+"D=E" = "x"
+F = "a\u0000b"
+"#;
+    let project = workspace.project("app", config);
+    let (_, stderr) = project.failure(&["check"]);
+    for (line, part) in [
+        (4, "`env`: invalid name of a variable \"A=B\""),
+        (5, "`env`: invalid name of a variable \"\""),
+        (6, "`env`: C: the value contains a NUL character"),
+        (8, "`export`: invalid name of a variable \"D=E\""),
+        (9, "`export`: F: the value contains a NUL character"),
+    ] {
+        let place = format!("procref.toml:{line}:");
+        let found = |error: &str| error.contains(&place) && error.contains(part);
+        assert!(stderr.lines().any(found), "line {line}: {stderr}");
+    }
+    assert!(
+        stderr.contains("\n5 errors in the configuration"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn start_timeout_of_zero_is_an_error() {
+    let workspace = Workspace::new();
+    let start = "[services.a]\nstart = 'sleep 60'\nready = 'started'\n";
+    let project = workspace.project("app", &format!("{start}start-timeout = '0s'\n"));
+    let (_, stderr) = project.failure(&["check"]);
+    let expected = ":4:17: service `a`: `start-timeout`: the time must not be zero";
+    assert!(stderr.contains(expected), "{stderr}");
+    project.configure(start);
+    let (_, stderr) = project.failure(&["run", "a", "--start-timeout", "0s", "--", "true"]);
+    assert!(stderr.contains("the time must not be zero"), "{stderr}");
+}

@@ -143,3 +143,58 @@ fn published_schema_equals_the_printed_one() {
         "run `procref check --schema >docs/procref.schema.json`"
     );
 }
+
+#[test]
+fn check_warns_about_misspelled_placeholders() {
+    let workspace = Workspace::new();
+    let start = r#"[services.a]
+start = ['sh', '-c', 'x {prot}', '{"x": {}}', '{nothing}', '${PORT} {{port}} {{prot}} %{port_x}', '{port}']
+"#;
+    let dependent = "[services.b]\nstart = 'sh {a.prt} {c.port}'\ndepends-on = 'a'\n";
+    let project = workspace.project("app", &format!("{start}{dependent}"));
+    let (code, found) = json(&project);
+    assert_eq!(code, Some(0), "unknown names in braces are valid: {found}");
+    let warnings = |service: usize| found["services"][service]["warnings"].clone();
+    let message = |place: &str, reason: &str| {
+        json!(format!(
+            "`start`: `{{{place}}}` is not a placeholder, and stays as it is; {reason}"
+        ))
+    };
+    assert_eq!(
+        warnings(0),
+        json!([message("prot", "did you mean `{port}`?")])
+    );
+    let expected = [
+        message("a.prt", "did you mean `{a.port}`?"),
+        message("c.port", "there is no service `c`; available: `a` and `b`"),
+    ];
+    assert_eq!(warnings(1), json!(expected));
+    let output = project.procref(&["check"]).output().expect("run procref");
+    let text = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(
+        text.contains("warning: service `a`: `start`: `{prot}`"),
+        "{text}"
+    );
+}
+
+#[test]
+fn check_reports_a_user_that_does_not_exist() {
+    let workspace = Workspace::new();
+    let service = |user: &str| format!("[services.a]\nstart = 'sh'\nuser = '{user}'\n");
+    let project = workspace.project("app", &service("no-such-user-here"));
+    // For another user than root, the setting has no effect.
+    let is_root = rustix::process::geteuid().is_root();
+    let (code, found) = json(&project);
+    assert_eq!(code, Some(i32::from(is_root)), "{found}");
+    let user = json!({ "name": "no-such-user-here", "exists": false });
+    assert_eq!(found["services"][0]["user"], user);
+    let output = project.procref(&["check"]).output().expect("run procref");
+    assert_eq!(output.status.code(), Some(i32::from(is_root)));
+    let text = String::from_utf8(output.stderr).expect("UTF-8");
+    let expected = "service `a`: `user`: there is no user `no-such-user-here`";
+    assert!(text.contains(expected), "{text}");
+    project.configure(&service("root"));
+    let (code, found) = json(&project);
+    assert_eq!(code, Some(0), "{found}");
+    assert_eq!(found["services"][0]["user"]["exists"], json!(true));
+}

@@ -10,7 +10,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::process::Output;
 
-use support::{path_text, sandbox::Sandbox};
+use support::{path_text, sandbox::Sandbox, workspace::Workspace};
 
 /// A client that prints each of its arguments, followed by a NUL byte.
 const PRINT: [&str; 2] = ["printf", "%s\\0"];
@@ -225,4 +225,25 @@ fn placeholder_in_a_shell_script_prints_a_note() {
         assert_eq!(stderr_of(&[], client), "", "{client:?}");
     }
     sandbox.assert_nothing_left();
+}
+
+#[test]
+fn port_of_a_service_without_one_is_an_error() {
+    let workspace = Workspace::new();
+    let project = workspace.project(
+        "app",
+        "[services.a]\nstart = 'sleep 60'\nready = 'started'\n[services.b]\nstart = 'sleep 61'\nready = 'started'\n",
+    );
+    for (names, word) in [
+        (&["a"][..], "localhost:{port}"),
+        (&["a"], "{a.port}"),
+        (&["a", "b"], "x{b.port}"),
+    ] {
+        let args = [&["run"][..], names, &["--", "echo", word]].concat();
+        let (code, stderr) = project.failure(&args);
+        assert_eq!(code, 125, "{word}: {stderr}");
+        let expected = format!("has no port, and the client's argument `{word}` contains");
+        assert!(stderr.contains(&expected), "{word}: {stderr}");
+    }
+    workspace.wait_no_leftovers();
 }

@@ -351,3 +351,43 @@ fn relative_option_paths_resolve_in_the_working_directory() {
         .env("XDG_CONFIG_HOME", "cfg");
     assert!(!command.output().expect("run procref").status.success());
 }
+
+#[test]
+fn client_of_run_uses_the_options_of_run_for_its_own_procref() {
+    let workspace = Workspace::new();
+    let project = workspace.empty_project("app");
+    let config = "[services.a]\nstart = 'sleep 60'\nready = 'started'\n[services.b]\nstart = 'sleep 61'\nready = 'started'\nshared = true\n";
+    std::fs::write(project.dir.join("other.toml"), config).expect("write a file");
+    // The client's own directory is another one, and the paths of the options are relative.
+    let client = r#"cd / && "$PROCREF" status a --json && "$PROCREF" status b --json && env"#;
+    let options = ["--config", "other.toml", "--runtime-dir", "own"];
+    let args = [&options[..], &["run", "a", "b", "--", "sh", "-c", client]].concat();
+    let output = project
+        .procref(&args)
+        .env("PROCREF", support::PROCREF)
+        .output();
+    let output = output.expect("run procref");
+    let (stdout, stderr) = output_text(&output);
+    assert!(output.status.success(), "{stderr}");
+    let (a, rest) = stdout.split_once('\n').expect("two lines");
+    let (b, rest) = rest.split_once('\n').expect("two lines");
+    for status in [a, b] {
+        let status: serde_json::Value = serde_json::from_str(status).expect("JSON");
+        assert_eq!(status["state"], "ready", "{status}");
+    }
+    for (name, path) in [
+        ("PROCREF_CONFIG", "other.toml"),
+        ("PROCREF_RUNTIME_DIR", "own"),
+    ] {
+        let variable = format!("{name}={}", project.dir.join(path).display());
+        assert!(
+            rest.lines().any(|line| line == variable),
+            "{variable}: {rest}"
+        );
+    }
+    let without = project.output(&[
+        "run", "x", "--start", "sleep 60", "--ready", "started", "--", "env",
+    ]);
+    assert!(!without.contains("PROCREF_CONFIG="), "{without}");
+    assert!(!without.contains("PROCREF_RUNTIME_DIR="), "{without}");
+}

@@ -131,8 +131,8 @@ impl AcquiredServices {
         &self.running
     }
 
-    /// Releases the service and then its dependencies. If this process is the last client, waits until they have
-    /// stopped.
+    /// Releases the service and then its dependencies. Supervisors stop those that no client holds any more. To wait
+    /// for that, use [`wait_stopped`](procref::SharedService::wait_stopped).
     ///
     /// ```no_run
     /// # async fn example(web: procref_config::ResolvedService) -> procref_config::Result<()> {

@@ -21,6 +21,7 @@ mod check;
 mod dependency_order;
 pub mod diagnostic;
 pub mod find;
+mod foreign_keys;
 mod host;
 mod json_schema;
 pub mod keys;
@@ -209,7 +210,12 @@ impl Files {
             }
             (Err(error), _) | (_, Err(error)) => return Err(error.into()),
         };
-        Ok(Self { project, user })
+        let files = Self { project, user };
+        let diagnostics = files.check_ports();
+        match diagnostics.is_empty() {
+            true => Ok(files),
+            false => Err(ConfigError { diagnostics }.into()),
+        }
     }
 
     fn all(&self) -> impl Iterator<Item = &File> {
@@ -239,6 +245,17 @@ impl Files {
     /// Returns the services of a command that names none: those of the project's file, or of the user's file.
     pub fn default_names(&self) -> Option<&[String]> {
         self.all().find_map(|file| file.default.as_deref())
+    }
+
+    /// Checks that the project's services use no port of a user's service that has none.
+    fn check_ports(&self) -> Vec<Diagnostic> {
+        let (Some(project), Some(user)) = (&self.project, &self.user) else {
+            return Vec::new();
+        };
+        project.check_ports(|name| match project.services.contains_key(name) {
+            true => None,
+            false => user.services.get(name),
+        })
     }
 
     fn service(&self, (origin, name): ServiceId<'_>) -> Option<(&File, &ConfiguredService)> {
@@ -338,6 +355,7 @@ impl File {
             default,
         };
         diagnostics.extend(file.check_shared());
+        diagnostics.extend(file.check_ports(|name| file.services.get(name)));
         // A setting that Windows does not support is an error only if the service is used.
         if cfg!(unix) {
             let checked = file.services.values().map(|it| file.check(it, &it.spec));
@@ -368,6 +386,25 @@ impl File {
                     "service `{name}` is shared and depends on {own}, which belongs to this project only (set `shared` \
                      for {own})"
                 )));
+            }
+        }
+        diagnostics
+    }
+
+    /// Checks that no service uses the port of a dependency that has none. The port would be 0.
+    fn check_ports<'a>(
+        &self,
+        dependency: impl Fn(&str) -> Option<&'a ConfiguredService>,
+    ) -> Vec<Diagnostic> {
+        let mut diagnostics = Vec::new();
+        for (name, service) in &self.services {
+            for (key, used) in &service.used_ports {
+                if dependency(used).is_some_and(|it| !it.spec.has_port()) {
+                    diagnostics.push(self.diagnostic_at(service.position, format!(
+                        "service `{name}`: `{key}`: `{{{used}.port}}` is used, but `{used}` has no port (set its `port`, \
+                         or write `{{port}}` in its `start`)"
+                    )));
+                }
             }
         }
         diagnostics

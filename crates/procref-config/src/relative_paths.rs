@@ -8,11 +8,14 @@ use std::path::{self, Path, PathBuf, is_separator};
 use crate::files::find::VARIABLE;
 use crate::files::template::literal;
 
+/// The variable that names the common runtime directory, like `--runtime-dir`.
+pub const RUNTIME_DIR: &str = "PROCREF_RUNTIME_DIR";
+
 /// Returns procref's own variables with relative paths, as absolute paths.
 ///
 /// A service runs in its own directory, and a client may change its directory before it starts procref again.
 pub fn absolute_variables() -> Vec<(&'static str, PathBuf)> {
-    let names = ["PROCREF_RUNTIME_DIR", VARIABLE];
+    let names = [RUNTIME_DIR, VARIABLE];
     let relative = names.into_iter().filter_map(|name| {
         let value = env::var_os(name).filter(|value| !value.is_empty())?;
         Path::new(&value)

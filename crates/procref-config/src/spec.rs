@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use procref::{Mismatch, StopSignal};
+use procref::{Mismatch, Ready, StopSignal};
 
 use crate::files::template::uses_port;
 use crate::prestart::dependency::Dependency;
@@ -76,8 +76,30 @@ impl ServiceSpec {
         let words = self.start.iter().chain(&self.prestart.init).flatten();
         let values = self.env.iter().map(|(_, value)| OsStr::new(value));
         let dir = self.cwd.iter().map(|dir| dir.as_os_str());
-        let mut templates = words.map(OsString::as_os_str).chain(values).chain(dir);
-        self.port.is_some() || templates.any(|template| uses_port(&template.to_string_lossy()))
+        let socket = match &self.ready {
+            Some(When::Socket(path)) => Some(path.as_os_str()),
+            _ => None,
+        };
+        let templates = words.map(OsString::as_os_str).chain(values).chain(dir);
+        let mut templates = templates.chain(socket);
+        let ready = match &self.ready {
+            Some(When::Asked(probe)) => Some(probe),
+            _ => None,
+        };
+        let health = match &self.health {
+            Some(Health::Asked(probe)) => Some(probe),
+            _ => None,
+        };
+        self.port.is_some()
+            || templates.any(|template| uses_port(&template.to_string_lossy()))
+            || ready.into_iter().chain(health).any(Ready::uses_port)
+    }
+
+    /// Returns the name of an exported variable that has the port of a service without one.
+    pub fn export_without_port(&self) -> Option<&str> {
+        let mut exports = self.export.iter();
+        let (name, _) = exports.find(|(_, value)| uses_port(value))?;
+        (!self.has_port()).then_some(name)
     }
 
     /// Returns this service as a dependency of another one. `runtime_dir` is absolute.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::info::ServiceInfo;
 use crate::runtime::BoxFuture;
+use crate::template;
 
 mod addresses;
 mod command_probe;
@@ -109,6 +110,18 @@ pub(crate) enum Kind {
 }
 
 impl Ready {
+    /// Returns `true` if a text of the probe contains `{port}`. Then procref chooses a free port for a service without a
+    /// [`port`](crate::ServiceCommand::port).
+    ///
+    /// ```
+    /// # use procref::Ready;
+    /// assert!(Ready::command("nc", ["-z", "localhost", "{port}"]).uses_port());
+    /// assert!(!Ready::log("ready").uses_port());
+    /// ```
+    pub fn uses_port(&self) -> bool {
+        self.0.templates().into_iter().any(template::uses_port)
+    }
+
     /// The service accepts connections on its port, at 127.0.0.1 or ::1.
     ///
     /// The probe also reaches a service that listens at all addresses. The probe skips ::1 if another process

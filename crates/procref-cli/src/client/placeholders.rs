@@ -101,6 +101,12 @@ impl ClientCommand {
         })
     }
 
+    /// Returns the words in which placeholders are filled in.
+    pub(crate) fn filled_words(&self) -> impl Iterator<Item = &OsStr> {
+        let filled = self.words.iter().filter(|word| word.is_filled);
+        filled.map(|word| word.text.as_os_str())
+    }
+
     /// Returns the first placeholder that stays unchanged in a shell program.
     pub(crate) fn kept_by_shell(&self) -> Option<&str> {
         self.kept_by_shell.as_deref()

@@ -15,6 +15,7 @@ use crate::globals::Globals;
 use crate::output;
 use crate::table;
 use crate::text::shown;
+use crate::user;
 
 #[derive(Default, Serialize)]
 struct CheckJson<'a> {
@@ -36,6 +37,14 @@ struct ServiceJson<'a> {
     name: &'a str,
     file: &'a Path,
     programs: Vec<ProgramJson<'a>>,
+    user: Option<UserJson<'a>>,
+    warnings: &'a [String],
+}
+
+#[derive(Serialize)]
+struct UserJson<'a> {
+    name: &'a str,
+    exists: bool,
 }
 
 #[derive(Serialize)]
@@ -68,6 +77,8 @@ pub(crate) fn run(globals: &Globals, args: &CheckArgs) -> Result<ExitCode> {
     }
     let programs = checked.services.iter().flat_map(|it| &it.programs);
     let missing = programs.filter(|it| it.path.is_none()).count();
+    let unknown_users = checked.services.iter().filter_map(unknown_user);
+    let unknown_users: Vec<String> = unknown_users.collect();
     if args.json.json {
         output::print_json(&CheckJson {
             files: &checked.files,
@@ -84,6 +95,18 @@ pub(crate) fn run(globals: &Globals, args: &CheckArgs) -> Result<ExitCode> {
                 &format!("{}: valid", shown(&file.to_string_lossy())),
             );
         }
+        for service in &checked.services {
+            for warning in &service.warnings {
+                let (name, warning) = (shown(&service.name), shown(warning));
+                output::note(globals, &format!("warning: service `{name}`: {warning}"));
+            }
+        }
+        for unknown in &unknown_users {
+            match user::is_effective() {
+                true => output::error(&Error::Failed(unknown.clone())),
+                false => output::note(globals, &format!("warning: {unknown}")),
+            }
+        }
         if missing > 0 {
             let programs = if missing == 1 { "program" } else { "programs" };
             return Err(Error::Failed(format!(
@@ -91,10 +114,22 @@ pub(crate) fn run(globals: &Globals, args: &CheckArgs) -> Result<ExitCode> {
             )));
         }
     }
-    Ok(match missing {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::from(FAILED),
+    // For another user than root, `user` has no effect.
+    let is_user_missing = !unknown_users.is_empty() && user::is_effective();
+    Ok(match missing > 0 || is_user_missing {
+        false => ExitCode::SUCCESS,
+        true => ExitCode::from(FAILED),
     })
+}
+
+/// Returns a message if the user of a service does not exist.
+fn unknown_user(service: &CheckedService) -> Option<String> {
+    let name = service.user.as_deref().filter(|name| !user::exists(name))?;
+    let service = shown(&service.name);
+    Some(format!(
+        "service `{service}`: `user`: there is no user `{}` (if root starts the service, the start fails)",
+        shown(name)
+    ))
 }
 
 fn render(services: &[CheckedService]) -> String {
@@ -138,6 +173,11 @@ impl<'a> ServiceJson<'a> {
             name: &service.name,
             file: &service.file,
             programs: programs.collect(),
+            user: service.user.as_deref().map(|name| UserJson {
+                name,
+                exists: user::exists(name),
+            }),
+            warnings: &service.warnings,
         }
     }
 }

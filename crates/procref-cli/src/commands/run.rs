@@ -37,7 +37,7 @@ pub(crate) fn run(globals: &Globals, args: &RunArgs) -> Result<ExitCode> {
     let acquired = AcquiredServices::new(globals, &resolved)?;
     let Some(watcher) = watcher else {
         watch::restore_signals()?;
-        return client::run(&client, acquired);
+        return client::run(globals, &client, acquired);
     };
     let exit = watcher.watch()?;
     acquired.release()?;

@@ -12,6 +12,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::error::{Error, Result};
 use crate::text::shown;
+use crate::user;
 
 /// The user that the service's programs run as, if it is not the user of this process.
 pub(super) struct OtherUser(Option<User>);
@@ -21,7 +22,7 @@ pub(super) struct OtherUser(Option<User>);
 /// Only root can run a program as another user. For every other user, `user` has no effect, so that one configuration
 /// works for a developer and in a container.
 pub(super) fn switch_user(service: &str, name: Option<&str>) -> Result<OtherUser> {
-    let Some(name) = name.filter(|_| rustix::process::geteuid().is_root()) else {
+    let Some(name) = name.filter(|_| user::is_effective()) else {
         return Ok(OtherUser(None));
     };
     let failed = |reason: String| {

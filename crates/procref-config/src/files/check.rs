@@ -12,7 +12,12 @@ use crate::program;
 pub struct CheckedService {
     pub name: String,
     pub file: PathBuf,
+    /// Its programs.
     pub programs: Vec<CheckedProgram>,
+    /// The user that it runs as if root starts it.
+    pub user: Option<String>,
+    /// Messages about texts that look like placeholders and are none.
+    pub warnings: Vec<String>,
 }
 
 /// A program that a service needs.
@@ -48,6 +53,8 @@ impl Files {
                 name: id.1.to_owned(),
                 file: file.path.clone(),
                 programs: programs(service),
+                user: service.spec.prestart.user.clone(),
+                warnings: service.warnings.clone(),
             });
         }
         Ok(checked)

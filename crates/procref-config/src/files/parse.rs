@@ -8,7 +8,8 @@ use serde::Deserialize as _;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue, ValueDeserializer};
 
-use super::diagnostic::{ConfigError, Diagnostic, SourceText, most_similar, suggestion};
+use super::diagnostic::{ConfigError, Diagnostic, SourceText, suggestion};
+use super::foreign_keys;
 use super::keys::{OF_FILE, OF_SERVICE};
 use super::schema::ServiceKeys;
 
@@ -161,13 +162,12 @@ impl Reader<'_> {
         for key in table.keys() {
             let written = key.get_ref().as_ref();
             if !OF_SERVICE.contains(&written) {
-                let suggested = suggestion(written, OF_SERVICE.iter().copied());
-                let message = format!("service `{name}`: unknown key `{written}`{suggested}");
+                let (advice, meant) = foreign_keys::advice(written);
+                let message = format!("service `{name}`: unknown key `{written}`{advice}");
                 self.diagnostic(key.span(), message);
                 invalid.push(written.to_owned());
                 // `strat` probably means `start`. Then `start` is not reported as missing.
-                invalid
-                    .extend(most_similar(written, OF_SERVICE.iter().copied()).map(str::to_owned));
+                invalid.extend(meant.map(str::to_owned));
             }
         }
         let known = |key: &str| OF_SERVICE.contains(&key);

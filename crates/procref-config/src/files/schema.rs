@@ -41,7 +41,7 @@ pub(super) struct ServiceKeys {
     pub(super) grace: Option<Duration>,
     #[serde(default, deserialize_with = "duration")]
     pub(super) linger: Option<Duration>,
-    #[serde(default, deserialize_with = "duration")]
+    #[serde(default, deserialize_with = "interval")]
     pub(super) start_timeout: Option<Duration>,
     #[serde(default, deserialize_with = "duration")]
     pub(super) wait_timeout: Option<Duration>,

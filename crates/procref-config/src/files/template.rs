@@ -131,6 +131,17 @@ pub fn uses(template: &str, place: &str) -> bool {
     with("0") != with("1")
 }
 
+/// Returns the names that are in one pair of braces, except those after a `$` or a `%`, which shells and other programs
+/// read.
+pub(super) fn places(template: &str) -> impl Iterator<Item = &str> {
+    let braces = template.match_indices('{');
+    braces.filter_map(|(at, _)| {
+        let (name, behind) = named(&template[at..], "{", "}")?;
+        let is_other = template[..at].ends_with(['{', '$', '%']) || behind.starts_with('}');
+        (!is_other).then_some(name)
+    })
+}
+
 /// Returns the name in the braces at the beginning of a text, and the text after them.
 fn named<'a>(text: &'a str, open: &str, close: &str) -> Option<(&'a str, &'a str)> {
     let inside = text.strip_prefix(open)?;

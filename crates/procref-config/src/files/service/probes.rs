@@ -1,0 +1,73 @@
+//! The readiness probe and the health probe of a service.
+
+use procref::Ready;
+
+use super::ServiceContext;
+use crate::files::schema::ServiceKeys;
+use crate::value_parsers::{self, Health, When};
+
+/// A probe of a service.
+enum Probe {
+    /// A probe in its text form.
+    Text(String),
+    Command(Ready),
+}
+
+impl ServiceContext<'_> {
+    pub(super) fn readiness(
+        &self,
+        text: &str,
+        filled: impl Fn(&str) -> String,
+    ) -> Result<When, String> {
+        match self.probe(text, filled)? {
+            Probe::Command(command) => Ok(When::Asked(command)),
+            Probe::Text(text) => value_parsers::ready(&text),
+        }
+    }
+
+    pub(super) fn health(
+        &self,
+        text: &str,
+        filled: impl Fn(&str) -> String,
+    ) -> Result<Health, String> {
+        match self.probe(text, filled)? {
+            Probe::Command(command) => Ok(Health::Asked(command)),
+            Probe::Text(text) => value_parsers::health(&text),
+        }
+    }
+
+    /// Fills in a probe, and makes its paths absolute.
+    fn probe(&self, text: &str, filled: impl Fn(&str) -> String) -> Result<Probe, String> {
+        Ok(Probe::Text(match text.split_once(':') {
+            Some(("unix", path)) if !path.is_empty() => {
+                format!("unix:{}", self.below_root(path, filled))
+            }
+            Some(("cmd", command)) => {
+                // Each word is filled in separately, because a path may have spaces.
+                let words = value_parsers::words(command)?;
+                let mut words = words.iter();
+                let program = words.next().map(|program| self.program(program, &filled));
+                let program = program.unwrap_or_default();
+                let args = words.map(|word| filled(word));
+                return Ok(Probe::Command(Ready::command(program, args)));
+            }
+            Some(("http", path)) => format!("http:{}", filled(path)),
+            _ => text.to_owned(),
+        }))
+    }
+
+    /// Returns the programs of `ready` and `health`, with these keys.
+    pub(super) fn probe_programs(
+        &self,
+        keys: &ServiceKeys,
+        filled: impl Fn(&str) -> String,
+    ) -> Vec<(&'static str, String)> {
+        let probes = [("ready", &keys.ready), ("health", &keys.health)];
+        let programs = probes.into_iter().filter_map(|(key, probe)| {
+            let command = probe.as_ref()?.get_ref().strip_prefix("cmd:")?;
+            let words = value_parsers::words(command).ok()?;
+            Some((key, self.program(words.first()?, &filled)))
+        });
+        programs.collect()
+    }
+}
