@@ -184,7 +184,7 @@ fn g7_user_runs_init_and_program_without_roots_groups() {
         );
         assert_eq!(lines.next(), Some("nobody /own nobody"));
         let owner = fs::metadata(project.dir.join("data/db")).expect("stat");
-        assert_eq!((owner.uid(), owner.mode() & 0o777), (NOBODY, 0o711));
+        assert_eq!((owner.uid(), owner.mode() & 0o777), (NOBODY, 0o700));
     }
 }
 

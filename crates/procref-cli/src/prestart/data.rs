@@ -164,7 +164,7 @@ impl<'a> DataDir<'a> {
     /// All processes take the two locks in this order. The lock on the directory is always the last one, so two
     /// processes that use different paths cannot wait for each other.
     fn lock(&self) -> Result<DataLock> {
-        sys::create_private(&self.parent, self.user)
+        sys::create_parent(&self.parent, self.user)
             .map_err(|error| self.failed_at("create", &self.parent, error))?;
         self.ignore_own_dir();
         let waiting = |holder| self.log_waiting(holder);
@@ -205,7 +205,8 @@ impl<'a> DataDir<'a> {
 
     /// Locks the directory at the path.
     fn lock_directory(&self) -> Result<sys::Directory> {
-        sys::create_private(self.data, self.user)
+        // The user becomes the owner. Other users could use a socket in an open directory.
+        sys::create_private(self.data)
             .map_err(|error| self.failed_at("create", self.data, error))?;
         sys::check_reachable(self.data, self.user)
             .map_err(|error| self.failed_at("use", self.data, error))?;

@@ -24,19 +24,23 @@ pub(super) use user::text as user;
 /// A function that is called before this process waits for a lock, with the process that holds the lock.
 pub(super) type Waiting<'a> = &'a dyn Fn(Option<String>);
 
-/// Creates the directory, closed to other users, if nothing is at the path. If the service runs as another `user`, that
-/// user can enter the directory, but cannot list it.
+/// Creates the directory, closed to other users, if nothing is at the path.
 ///
 /// A file or a dangling link at the path is reported when it is opened.
-pub(super) fn create_private(dir: &Path, user: &OtherUser) -> io::Result<()> {
-    let found = fs::symlink_metadata(dir);
-    if user.ids().is_none() {
-        return match found {
-            Ok(_) => Ok(()),
-            Err(_) => DirBuilder::new().recursive(true).mode(0o700).create(dir),
-        };
+pub(super) fn create_private(dir: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(dir) {
+        Ok(_) => Ok(()),
+        Err(_) => DirBuilder::new().recursive(true).mode(0o700).create(dir),
     }
-    match found {
+}
+
+/// Creates the directory that will have the data directory, if nothing is at the path. If the service runs as another
+/// `user`, that user can enter the directory, but cannot list it.
+pub(super) fn create_parent(dir: &Path, user: &OtherUser) -> io::Result<()> {
+    if user.ids().is_none() {
+        return create_private(dir);
+    }
+    match fs::symlink_metadata(dir) {
         // An earlier service without `user` may have created it.
         Ok(found) if found.is_dir() && dir.file_name() == Some(OsStr::new(OWN_DIR)) => {}
         Ok(_) => return Ok(()),

@@ -17,11 +17,16 @@ const INTERVAL: Duration = Duration::from_millis(50);
 pub(super) type Waiting<'a> = &'a dyn Fn(Option<String>);
 
 /// Creates the directory, closed to other users, if it is missing.
-pub(super) fn create_private(dir: &Path, _: &OtherUser) -> io::Result<()> {
+pub(super) fn create_private(dir: &Path) -> io::Result<()> {
     if let Some(above) = dir.parent() {
         fs::create_dir_all(above)?;
     }
     procref_winsys::directory::create(dir)
+}
+
+/// Creates the directory that will have the data directory. Services have no other user on Windows.
+pub(super) fn create_parent(dir: &Path, _: &OtherUser) -> io::Result<()> {
+    create_private(dir)
 }
 
 /// Does nothing, because services have no other user on Windows.
