@@ -202,7 +202,7 @@ fn stop_ends_a_pinned_or_lingering_service() {
 fn hold_exits_0_on_a_signal_and_1_when_the_service_dies() {
     let sandbox = Sandbox::new();
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
-        let mut command = sandbox.procref("db");
+        let mut command = sandbox.interruptible_procref("db");
         command.args(["hold", "db"]).args(sandbox.service("db"));
         let mut hold = Running::new(&mut command);
         let instance = sandbox.instance_in(&hold.line());

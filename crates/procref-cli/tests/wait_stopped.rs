@@ -98,7 +98,11 @@ fn in_container(sandbox: &Sandbox) -> std::process::Command {
     sandbox.register("db");
     let mut command = sandbox.command("unshare");
     command.args(["--pid", "--fork", "--mount-proc", "--ipc", "--kill-child"]);
-    command.args(user_namespace()).arg("--").arg(PROCREF);
+    command.args(user_namespace()).arg("--");
+    // A script starts its background processes with these signals ignored, and a shell cannot trap ignored signals.
+    command
+        .args(["env", "--default-signal=INT,QUIT"])
+        .arg(PROCREF);
     command
 }
 

@@ -80,6 +80,16 @@ impl Sandbox {
         self.command(PROCREF)
     }
 
+    /// Returns a `procref` command that does not ignore SIGINT and SIGQUIT, even if the test does.
+    ///
+    /// A script starts its background processes with both signals ignored, and children inherit that.
+    pub fn interruptible_procref(&self, name: &str) -> Command {
+        self.register(name);
+        let mut command = self.command("env");
+        command.arg("--default-signal=INT,QUIT").arg(PROCREF);
+        command
+    }
+
     /// Returns a command whose environment names no directory outside the sandbox.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
