@@ -17,7 +17,7 @@ mod windows;
 #[cfg(target_os = "linux")]
 use linux as sys;
 #[cfg(target_os = "linux")]
-pub use linux::{now_ticks, supervisors_of};
+pub use linux::{now_ticks, processes_with_argument, supervisors_of};
 pub use sys::now_ns;
 #[cfg(windows)]
 use windows as sys;

@@ -8,7 +8,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Output};
 use std::thread;
 
-use procref_testkit::observe::supervisors_of;
+use procref_testkit::observe::{processes_with_argument, supervisors_of};
 use procref_testkit::{Scene, deadline, scene};
 
 const HOST: &str = env!("CARGO_BIN_EXE_procref-host");
@@ -68,6 +68,15 @@ impl Run {
             let name = format!("{}-{kind}", self.name);
             deadline::until_true("the supervisor ends", || supervisors_of(&name).is_empty());
         }
+        self.wait_forked_exit();
+    }
+
+    /// Waits until the processes that the host forked have exited. They have the command line of the host.
+    #[track_caller]
+    fn wait_forked_exit(&self) {
+        deadline::until_true("the forked processes of the host exit", || {
+            processes_with_argument(&self.name).is_empty()
+        });
     }
 }
 
@@ -156,6 +165,7 @@ fn g8_service_at_its_gate_ends_with_a_starter_that_forks_workers() {
     assert_eq!(run.output.status.signal(), Some(9), "{:?}", run.output);
     let name = format!("{}-command", run.name);
     deadline::until_true("the supervisor ends", || supervisors_of(&name).is_empty());
+    run.wait_forked_exit();
 }
 
 #[test]

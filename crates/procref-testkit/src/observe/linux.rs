@@ -202,13 +202,27 @@ pub fn now_ns() -> u64 {
 #[must_use]
 pub fn supervisors_of(name: &str) -> Vec<Identity> {
     let title = format!("procref: {name}");
+    live_processes(|words| words.next() == Some(title.as_bytes()))
+}
+
+/// Returns the live processes that have this argument.
+///
+/// # Panics
+///
+/// Panics if `/proc` cannot be read.
+#[must_use]
+pub fn processes_with_argument(argument: &str) -> Vec<Identity> {
+    live_processes(|words| words.skip(1).any(|word| word == argument.as_bytes()))
+}
+
+/// Returns the live processes whose command line is accepted.
+fn live_processes(accepts: impl Fn(&mut dyn Iterator<Item = &[u8]>) -> bool) -> Vec<Identity> {
     let processes = fs::read_dir("/proc").expect("read /proc").flatten();
     processes
         .filter_map(|entry| Identity::of(entry.file_name().to_str()?.parse().ok()?))
         .filter(|process| {
             let command_line = process.command_line();
-            let shown = command_line.split(|&byte| byte == 0).next();
-            shown == Some(title.as_bytes()) && process.is_live()
+            accepts(&mut command_line.split(|&byte| byte == 0)) && process.is_live()
         })
         .collect()
 }

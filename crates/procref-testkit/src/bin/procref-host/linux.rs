@@ -321,12 +321,13 @@ impl Host {
     /// Runs `run` while another thread forks processes. The processes execute no program, and live until the end.
     fn while_forking(&self, run: impl FnOnce()) {
         static DONE: AtomicBool = AtomicBool::new(false);
-        let forks = thread::spawn(|| {
+        let host = std::process::id();
+        let forks = thread::spawn(move || {
             let mut workers = Vec::new();
             while !DONE.load(Ordering::Relaxed) && workers.len() < 4000 {
                 // SAFETY: no pointers are passed. The child makes only system calls and exits.
                 match unsafe { libc::fork() } {
-                    0 => run_forked(),
+                    0 => run_forked(host),
                     -1 => {}
                     pid => workers.push(pid),
                 }
@@ -387,22 +388,20 @@ fn set_child_action(action: libc::sighandler_t, flags: libc::c_int) {
     unsafe { libc::sigaction(libc::SIGCHLD, &raw const new, std::ptr::null_mut()) };
 }
 
-/// Runs a forked process. It closes the test's pipes, and exits when its parent has exited.
-fn run_forked() -> ! {
+/// Runs a forked process. It closes the test's pipes, and exits with its parent, which is `host`.
+fn run_forked(host: u32) -> ! {
     for fd in [1, 2] {
         // SAFETY: no pointers are passed.
         unsafe { libc::close(fd) };
     }
     // SAFETY: no pointers are passed.
-    let parent = unsafe { libc::getppid() };
-    // A test that waited for this process would fail before the loop ends.
-    for _ in 0..600 {
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    // The host may have died before the call above, and then no signal comes. A child that asked for its parent here,
+    // instead of getting `host`, would treat the process that adopted it as the host, and stay.
+    // SAFETY: no pointers are passed.
+    while unsafe { libc::getppid() }.cast_unsigned() == host {
         // SAFETY: no pointers are passed.
-        unsafe { libc::sleep(1) };
-        // SAFETY: no pointers are passed.
-        if unsafe { libc::getppid() } != parent {
-            break;
-        }
+        unsafe { libc::pause() };
     }
     // SAFETY: no pointers are passed, and the call does not return.
     unsafe { libc::_exit(0) }
