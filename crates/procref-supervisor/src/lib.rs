@@ -12,6 +12,7 @@
 //! | `semset` | the slots of a semaphore set and the steps on it, without system calls |
 //! | `life`, `ops` | the life of a supervisor, and the operations that it needs |
 //! | `raw_calls`, `calls`, `process` | async-signal-safe system calls |
+//! | `called` | the functions of other libraries that the code after the fork calls |
 //! | `channel`, `prepared` | the data that starter and supervisor share |
 //! | `forked` | the code after the fork |
 //! | `crash` | crash points for procref's own tests |
@@ -29,6 +30,9 @@ pub mod spec;
 #[doc(hidden)]
 pub mod state;
 
+#[cfg(target_os = "linux")]
+#[doc(hidden)]
+pub mod called;
 #[cfg(target_os = "linux")]
 #[doc(hidden)]
 pub mod calls;

@@ -4,7 +4,7 @@
 //! its [life](procref_supervisor::life). This module prepares its data, forks it, and receives its reports:
 //!
 //! ```text
-//!  spawn      lists the memory that the supervisor can unmap   (maps)
+//!  spawn      lists the memory that the supervisor can unmap   (maps, objects)
 //!             puts all data into one mapping                   (arena, spawn/prepare)
 //!             forks twice                                      -> procref_supervisor::forked
 //!  receive    reads the reports of the supervisor, or of the attendant between the two processes
@@ -17,5 +17,6 @@ mod arena;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
 mod maps;
+mod objects;
 pub(crate) mod receive;
 pub(crate) mod spawn;

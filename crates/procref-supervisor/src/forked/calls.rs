@@ -96,11 +96,11 @@ pub(super) fn unmap_dispensable(spec: &SupervisorSpec) {
     // keeps the arena, and nothing writes to it.
     let ranges = unsafe { slice::from_raw_parts(spec.dispensable, spec.dispensable_count) };
     for range in ranges {
-        // SAFETY: the range was private anonymous memory of the starter. It does not contain the arena (this
-        // stack and all prepared data), the data of this thread that the libc uses (`errno`, the stack
-        // protector's value, the thread descriptor), the shadow stack, or data of a program file or library.
-        // The code that runs after this uses no other memory. It has no heap, and other threads do not exist
-        // in this process.
+        // SAFETY: the range was private memory of the starter. It does not contain the arena (this stack and all
+        // prepared data), the data of this thread that the libc uses (`errno`, the stack protector's value, the
+        // thread descriptor), the shadow stack, or code and data of procref, of the libraries whose functions it
+        // calls, or of the loader. The code that runs after this uses no other memory. It has no heap, and other
+        // threads do not exist in this process.
         let _ = unsafe { munmap(range.start as *mut libc::c_void, range.end - range.start) };
     }
 }

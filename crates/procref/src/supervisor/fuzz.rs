@@ -4,6 +4,7 @@ use procref_supervisor::channel::{ExecFailure, Message};
 use procref_supervisor::prepared::{PAGE, Range};
 
 use super::maps::dispensable;
+use super::objects::Needed;
 use crate::fuzzing::Input;
 
 /// Checks that bytes from the pipes decode to no message, or to a message that encodes to the same kind.
@@ -18,7 +19,7 @@ pub fn supervisor_message(data: &[u8]) {
     assert_eq!(ExecFailure::decode(exec_failure.encode()), exec_failure);
 }
 
-/// Checks that no memory is unmapped that is kept, shared, or backed by a file.
+/// Checks that no memory is unmapped that is kept, shared, or backed by a file that is needed.
 pub fn proc_maps(data: &[u8]) {
     let mut input = Input::new(data);
     let keep = [(); 3].map(|()| {
@@ -29,16 +30,34 @@ pub fn proc_maps(data: &[u8]) {
         assert!(range.start % PAGE == 0 && range.end % PAGE == 0);
         range
     });
+    let code = [(); 4].map(|()| u32::from_le_bytes(input.bytes()) as usize);
+    let needed = Needed {
+        objects: [code[0], code[1], code[2]],
+        functions: code.to_vec(),
+    };
     let maps = String::from_utf8_lossy(input.rest());
-    let found = dispensable(&maps, &keep);
+    let with_files = dispensable(&maps, &keep, Some(&needed));
+    let lines: Vec<_> = maps.lines().filter_map(private).collect();
+    for range in &with_files {
+        let inside = |line: &Range| line.start <= range.start && range.end <= line.end;
+        assert!(lines.iter().any(|(line, _)| inside(line)), "{range:?}");
+        // Lines that overlap, which the kernel never writes, may name two files for an address.
+        let needs = |address: &usize| {
+            let contains = |line: &Range| line.start <= *address && *address < line.end;
+            contains(range) && maps.lines().filter_map(range_of).filter(contains).count() == 1
+        };
+        let is_file = lines.iter().any(|(line, is_file)| *is_file && inside(line));
+        assert!(!is_file || !code.iter().any(needs), "{range:?}");
+    }
+    let found = dispensable(&maps, &keep, None);
     // Each result is a piece of the range of a line, and each kept range adds at most one piece.
     assert!(found.len() <= maps.lines().count() * (keep.len() + 1));
-    let lines: Vec<_> = maps.lines().filter_map(private).collect();
     for range in &found {
         assert!(range.start < range.end, "{range:?}");
         assert!(!keep.iter().any(|kept| overlap(kept, range)), "{range:?}");
         let inside = |line: &Range| line.start <= range.start && range.end <= line.end;
-        assert!(lines.iter().any(inside), "{range:?}");
+        let anonymous = lines.iter().filter(|(_, is_file)| !is_file);
+        assert!(anonymous.map(|(line, _)| line).any(inside), "{range:?}");
     }
 }
 
@@ -46,14 +65,18 @@ fn overlap(one: &Range, other: &Range) -> bool {
     one.start < other.end && other.start < one.end
 }
 
-/// Returns the range of a line, if it is private memory that is not backed by a file.
-fn private(line: &str) -> Option<Range> {
+/// Returns the range of a line, if it is private memory, and `true` if a file backs it.
+fn private(line: &str) -> Option<(Range, bool)> {
     let words: Vec<&str> = line.split_whitespace().collect();
-    let (start, end) = words.first()?.split_once('-')?;
-    let (start, end) = (
-        usize::from_str_radix(start, 16).ok()?,
-        usize::from_str_radix(end, 16).ok()?,
-    );
     let is_file = words.get(5).is_some_and(|name| name.starts_with('/'));
-    (words.get(1)?.ends_with('p') && !is_file).then_some(Range { start, end })
+    let is_private = words.get(1)?.ends_with('p');
+    is_private.then_some((range_of(line)?, is_file))
+}
+
+fn range_of(line: &str) -> Option<Range> {
+    let (start, end) = line.split_whitespace().next()?.split_once('-')?;
+    Some(Range {
+        start: usize::from_str_radix(start, 16).ok()?,
+        end: usize::from_str_radix(end, 16).ok()?,
+    })
 }

@@ -2,6 +2,8 @@
 
 use procref_supervisor::prepared::Range;
 
+use super::objects::Needed;
+
 /// Size from which a private, writable mapping counts as the shadow memory of AddressSanitizer, ThreadSanitizer or
 /// MemorySanitizer. Their smallest one has this size on machines with addresses of 47 bits and more. No heap is that
 /// large.
@@ -9,36 +11,97 @@ const SHADOW_MEMORY: u64 = 1 << 40;
 
 /// Returns the private memory in `/proc/self/maps` that a supervisor does not need.
 ///
-/// The result does not contain memory that is backed by a file (data of programs and libraries), memory right after it
-/// (their zeroed data), the kernel's own mappings, and the ranges in `keep`.
+/// The result does not contain the programs and libraries that are `needed`, with the memory right after each of them
+/// (its zeroed data), shared memory, the kernel's own mappings, and the ranges in `keep`. If it is unknown which
+/// libraries are needed, the result contains no memory that is backed by a file.
 ///
 /// The result is empty if a sanitizer is active. Its code also runs in the supervisor, reads shadow memory at every
 /// access to memory, and has its own data in further mappings.
-pub(super) fn dispensable(maps: &str, keep: &[Range]) -> Vec<Range> {
+pub(super) fn dispensable(maps: &str, keep: &[Range], needed: Option<&Needed>) -> Vec<Range> {
+    let mappings: Vec<Mapping<'_>> = maps.lines().filter_map(Mapping::parse).collect();
+    let needed = needed.and_then(|needed| needed_files(&mappings, needed));
     let mut dispensable = Vec::new();
     let mut file_end = 0;
-    for line in maps.lines() {
-        let mut fields = line.split_whitespace();
-        let (Some(range), Some(permissions)) = (fields.next().and_then(parse_range), fields.next())
-        else {
-            continue;
-        };
-        let name = fields.nth(3).unwrap_or_default();
+    for mapping in &mappings {
+        let Mapping {
+            range, permissions, ..
+        } = *mapping;
         if permissions.starts_with("rw-p") && range.length() as u64 >= SHADOW_MEMORY {
             return Vec::new();
         }
-        let is_file = name.starts_with('/');
+        let is_private = permissions.ends_with('p');
+        let is_kept_file = match &needed {
+            Some(needed) => !is_private || needed.contains(&mapping.file),
+            None => true,
+        };
         let follows_file = range.start == file_end;
-        if is_file || (follows_file && name.is_empty()) {
+        if (mapping.is_file() && is_kept_file) || (follows_file && mapping.name.is_empty()) {
             file_end = range.end;
             continue;
         }
-        let is_kernels = name.starts_with("[v") || name == "[shadow";
-        if permissions.ends_with('p') && !is_kernels {
+        let is_kernels = mapping.name.starts_with("[v") || mapping.name == "[shadow";
+        if is_private && !is_kernels {
             push_without(range, keep, &mut dispensable);
         }
     }
     dispensable
+}
+
+/// A line of `/proc/self/maps`.
+struct Mapping<'a> {
+    range: Range,
+    permissions: &'a str,
+    /// Device and inode. A deleted file keeps them.
+    file: [&'a str; 2],
+    /// The first word of the path.
+    name: &'a str,
+}
+
+impl<'a> Mapping<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
+        let mut fields = line.split_whitespace();
+        let (range, permissions) = (parse_range(fields.next()?)?, fields.next()?);
+        let file = [fields.nth(1), fields.next()].map(Option::unwrap_or_default);
+        let name = fields.next().unwrap_or_default();
+        Some(Self {
+            range,
+            permissions,
+            file,
+            name,
+        })
+    }
+
+    fn is_file(&self) -> bool {
+        self.name.starts_with('/')
+    }
+}
+
+/// Returns device and inode of the needed programs and libraries.
+///
+/// Returns `None` if another library replaces a function of the C library (`LD_PRELOAD`). Such a library may call any
+/// other library.
+fn needed_files<'a>(mappings: &[Mapping<'a>], needed: &Needed) -> Option<Vec<[&'a str; 2]>> {
+    let find = |address: usize| {
+        let contains = |it: &&Mapping<'_>| it.range.start <= address && address < it.range.end;
+        mappings.iter().find(contains).filter(|it| it.is_file())
+    };
+    let objects = needed.objects.into_iter().filter_map(find);
+    let mut files: Vec<_> = objects.map(|it| it.file).collect();
+    for &function in &needed.functions {
+        let library = find(function)?;
+        // In glibc before 2.34, some functions are in a library of their own.
+        let is_threads = || {
+            let name = library.name.rsplit('/').next();
+            name.is_some_and(|name| name.starts_with("libpthread"))
+        };
+        if !files.contains(&library.file) {
+            if !is_threads() {
+                return None;
+            }
+            files.push(library.file);
+        }
+    }
+    Some(files)
 }
 
 /// Adds the pieces of `range` outside of `keep`. The kernel shows adjacent mappings with equal attributes as one range,
@@ -90,8 +153,68 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]
 ";
 
     fn found(keep: &[Range]) -> Vec<(usize, usize)> {
-        let found = dispensable(MAPS, keep);
+        let found = dispensable(MAPS, keep, None);
         found.iter().map(|it| (it.start, it.end)).collect()
+    }
+
+    /// The mappings of an interpreter that has loaded procref, with the libraries of both.
+    const INTERPRETER: &str = "\
+555555554000-555555a54000 r-xp 00000000 fe:00 11 /usr/bin/python3
+555555a54000-555555a84000 rw-p 00500000 fe:00 11 /usr/bin/python3
+555555a84000-555555ac4000 rw-p 00000000 00:00 0
+7ffff1000000-7ffff1010000 r--p 00000000 fe:00 12 /usr/lib/locale/C.utf8/LC_CTYPE
+7ffff2000000-7ffff2200000 rw-s 00000000 00:05 13 /dev/shm/shared
+7ffff3000000-7ffff3100000 r-xp 00000000 fe:00 14 /opt/procref.so (deleted)
+7ffff3100000-7ffff3110000 rw-p 00100000 fe:00 14 /opt/procref.so (deleted)
+7ffff3110000-7ffff3111000 rw-p 00000000 00:00 0
+7ffff4000000-7ffff4100000 r-xp 00000000 fe:00 15 /usr/lib/libc.so.6
+7ffff4100000-7ffff4110000 rw-p 00100000 fe:00 15 /usr/lib/libc.so.6
+7ffff4110000-7ffff4118000 rw-p 00000000 00:00 0
+7ffff5000000-7ffff5020000 r-xp 00000000 fe:00 16 /usr/lib/libpthread-2.31.so
+7ffff6000000-7ffff6100000 r-xp 00000000 fe:01 14 /usr/lib/libcrypto.so.3
+7ffff6100000-7ffff6200000 rw-p 00100000 fe:01 14 /usr/lib/libcrypto.so.3
+7ffff7fc0000-7ffff7fe0000 r-xp 00000000 fe:00 17 /usr/lib/ld-linux-x86-64.so.2
+";
+
+    fn found_beside(functions: &[usize]) -> Vec<(usize, usize)> {
+        let needed = Needed {
+            objects: [0x7fff_f300_1000, 0x7fff_f400_1000, 0x7fff_f7fc_0000],
+            functions: functions.to_vec(),
+        };
+        let found = dispensable(INTERPRETER, &[], Some(&needed));
+        found.iter().map(|it| (it.start, it.end)).collect()
+    }
+
+    #[test]
+    fn dispensable_memory_contains_foreign_programs_and_libraries() {
+        let foreign = [
+            (0x5555_5555_4000, 0x5555_55a5_4000),
+            (0x5555_55a5_4000, 0x5555_55a8_4000),
+            (0x5555_55a8_4000, 0x5555_55ac_4000),
+            (0x7fff_f100_0000, 0x7fff_f101_0000),
+        ];
+        let crypto = [
+            (0x7fff_f600_0000, 0x7fff_f610_0000),
+            (0x7fff_f610_0000, 0x7fff_f620_0000),
+        ];
+        let threads = [(0x7fff_f500_0000, 0x7fff_f502_0000)];
+        assert_eq!(
+            found_beside(&[0x7fff_f400_2000]),
+            [&foreign[..], &threads, &crypto].concat()
+        );
+        // A function is in a library that belongs to the C library.
+        assert_eq!(
+            found_beside(&[0x7fff_f400_2000, 0x7fff_f500_0008]),
+            [&foreign[..], &crypto].concat()
+        );
+    }
+
+    /// Such a library may call any other one, so all of them stay.
+    #[test]
+    fn dispensable_memory_has_no_files_if_a_library_replaces_functions() {
+        assert_eq!(found_beside(&[0x7fff_f600_0008]), []);
+        // The function is in no known mapping.
+        assert_eq!(found_beside(&[8]), []);
     }
 
     #[test]
@@ -110,16 +233,16 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]
     #[test]
     fn dispensable_memory_is_empty_beside_shadow_memory() {
         let maps = format!("00007fff8000-10007fff8000 rw-p 00000000 00:00 0\n{MAPS}");
-        assert_eq!(dispensable(&maps, &[]), []);
+        assert_eq!(dispensable(&maps, &[], None), []);
         // Memory that is only reserved is no shadow memory.
         let maps = format!("00007fff8000-10007fff8000 ---p 00000000 00:00 0\n{MAPS}");
-        assert!(dispensable(&maps, &[]).len() > found(&[]).len());
+        assert!(dispensable(&maps, &[], None).len() > found(&[]).len());
     }
 
     #[test]
     fn dispensable_memory_has_no_shadow_stacks() {
         let maps = "7ffff0000000-7ffff0800000 rw-p 00000000 00:00 0 [shadow stack]\n";
-        assert_eq!(dispensable(maps, &[]), []);
+        assert_eq!(dispensable(maps, &[], None), []);
     }
 
     #[test]
@@ -150,7 +273,7 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]
             "\n\n",
             "-- -- --",
         ] {
-            assert_eq!(dispensable(odd, &[]), []);
+            assert_eq!(dispensable(odd, &[], None), []);
         }
     }
 }

@@ -19,6 +19,7 @@ use procref_supervisor::spec::{LaunchSpec, StopSpec};
 
 use super::arena::Arena;
 use super::maps::dispensable;
+use super::objects::needed;
 use super::receive::not_registered;
 use crate::command::Prepared;
 use crate::crash::{self, Point};
@@ -99,6 +100,7 @@ pub(crate) fn fork_supervisor(
     let failure_note = c_string(record::failures::path(key).as_os_str().as_bytes());
     let maps = || read_text("/proc/self/maps").map_err(failed(key, "read /proc/self/maps"));
     let arguments = arguments();
+    let needed = needed();
 
     let ranges_size = (maps()?.lines().count() + SPARE_RANGES) * size_of::<Range>();
     let texts = files.iter().chain([&title, &dir, &failure_note]);
@@ -117,7 +119,7 @@ pub(crate) fn fork_supervisor(
     // Read the list again after the arena is mapped. Other threads map and unmap memory at any time, and the
     // arena may be at the address of an earlier mapping. Later changes by other threads are harmless, because
     // the child needs neither the memory that they unmap nor the memory that they map.
-    let mut ranges = dispensable(&maps()?, &keep);
+    let mut ranges = dispensable(&maps()?, &keep, needed.as_ref());
     ranges.truncate(ranges_size / size_of::<Range>());
     let service = launch.map(|launch| ServiceSpec {
         launch: launch.spec,
