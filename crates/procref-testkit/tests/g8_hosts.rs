@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::thread;
 
@@ -166,6 +167,92 @@ fn g8_service_at_its_gate_ends_with_a_starter_that_forks_workers() {
     let name = format!("{}-command", run.name);
     deadline::until_true("the supervisor ends", || supervisors_of(&name).is_empty());
     run.wait_forked_exit();
+}
+
+/// A program that forks while it has threads gets a warning from some runtimes.
+#[test]
+fn g8_host_has_no_threads_of_procref_after_a_start() {
+    let scene = scene!();
+    let run = Run::new(&scene, HOST, "counting-threads");
+    for kind in ["command", "callback", "on-ready", "healthy"] {
+        for form in ["blocking", "polled"] {
+            run.line(&format!("{kind} {form} threads 1"));
+            run.line(&format!("{kind} {form} stopped true"));
+        }
+        let name = format!("{}-{kind}", run.name);
+        deadline::until_true("the supervisor ends", || supervisors_of(&name).is_empty());
+    }
+    assert!(run.output.status.success(), "{:?}", run.output);
+}
+
+/// Compiles a library with a C compiler, which every machine with Rust has.
+fn library(scene: &Scene, source: &str) -> PathBuf {
+    let (code, library) = (
+        scene.root().join("library.c"),
+        scene.root().join("library.so"),
+    );
+    fs::write(&code, source).expect("write the source");
+    let mut compiler = Command::new("cc");
+    compiler
+        .args(["-shared", "-fPIC", "-O1", "-o"])
+        .arg(&library)
+        .arg(&code);
+    assert!(compiler.status().expect("run the compiler").success());
+    library
+}
+
+/// A number of KiB in a line.
+fn kibibytes(line: &str) -> u64 {
+    let number = line.split("private=").nth(1).expect("the line has a size");
+    number.parse().expect("parse the size")
+}
+
+/// An interpreter and the libraries that it has loaded have megabytes of data.
+#[test]
+fn g8_supervisor_keeps_no_memory_of_foreign_libraries() {
+    const LARGE: &str = "
+        static char data[4 << 20] = {1};
+        static char zeroed[4 << 20];
+        __attribute__((constructor)) static void touch(void) {
+            for (unsigned at = 0; at < sizeof data; at += 1024) {
+                ((volatile char *)data)[at] += 1;
+                ((volatile char *)zeroed)[at] += 1;
+            }
+        }";
+    let scene = scene!();
+    let library = library(&scene, LARGE);
+    let run = Run::with(&scene, HOST, "foreign-memory", |command| {
+        command.env("HOST_LIBRARY", library);
+    });
+    run.line("library loaded=true");
+    assert!(kibibytes(&run.line("host private=")) > 8 << 10);
+    for kind in ["command", "callback"] {
+        let line = run.line(&format!("{kind} supervisor private="));
+        assert!(kibibytes(&line) <= 512, "{line}");
+    }
+    run.assert_started();
+}
+
+/// The supervisor calls the functions of such a library, which calls others of its own.
+#[test]
+fn g8_host_with_a_preloaded_library_starts_services() {
+    const PRELOADED: &str = "
+        #define _GNU_SOURCE
+        #include <dlfcn.h>
+        #include <sys/types.h>
+        static int calls[1 << 16] = {1};
+        static ssize_t (*next)(int, const void *, size_t);
+        __attribute__((constructor)) static void find(void) { next = dlsym(RTLD_NEXT, \"write\"); }
+        ssize_t write(int fd, const void *bytes, size_t length) {
+            calls[length & 0xffff] += 1;
+            return next(fd, bytes, length);
+        }";
+    let scene = scene!();
+    let library = library(&scene, PRELOADED);
+    let run = Run::with(&scene, HOST, "foreign-memory", |command| {
+        command.env("LD_PRELOAD", library);
+    });
+    run.assert_started();
 }
 
 #[test]

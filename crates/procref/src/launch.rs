@@ -49,6 +49,7 @@ use crate::key::ServiceKey;
 use crate::ready::{Callback, Condition, Probe, Waited};
 use crate::runtime;
 use crate::runtime::deadline::Deadline;
+use crate::runtime::helpers::Helper;
 
 #[cfg(unix)]
 mod linux;
@@ -68,6 +69,21 @@ pub(crate) use sys::start;
 use sys::{ExecFailure, LaunchedProcess};
 
 const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Ends the wait of a thread when it is dropped.
+struct CancelOnDrop {
+    helper: Arc<Helper>,
+    cancel: Option<sys::Cancel>,
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.cancel.take();
+        if sys::CAN_CANCEL {
+            self.helper.mark_ending();
+        }
+    }
+}
 
 /// A service that is not ready yet. Its program may not be executed yet.
 pub(crate) struct StartingService {
@@ -230,16 +246,32 @@ impl StartingService {
     }
 
     /// Waits until the service exits before it is ready. Returns the error for that.
+    ///
+    /// If the future is dropped before that, its thread exits.
     pub(crate) async fn alarm(self: &Arc<Self>) -> Error {
+        let (cancel, cancelled) = match sys::cancellation() {
+            Ok(both) => both,
+            Err(error) => return self.supervisor_error("make a pipe", error),
+        };
         let starting = Arc::clone(self);
-        let waited =
-            runtime::spawn_blocking("wait until the service exits", move || {
-                match starting.launched.wait_alarm() {
-                    Ok(()) => starting.exit_error(),
-                    Err(error) => starting.supervisor_error("watch it", error),
-                }
-            });
-        waited.await.unwrap_or_else(|error| error)
+        let waiting = runtime::start_blocking("wait until the service exits", move || {
+            match starting.launched.wait_alarm(&cancelled) {
+                Ok(true) => starting.exit_error(),
+                // No future waits for this output.
+                Ok(false) => Error::from("the wait was cancelled"),
+                Err(error) => starting.supervisor_error("watch it", error),
+            }
+        });
+        match waiting {
+            Ok(waiting) => {
+                let _cancel = CancelOnDrop {
+                    helper: Arc::clone(waiting.helper()),
+                    cancel: Some(cancel),
+                };
+                waiting.output().await
+            }
+            Err(error) => error,
+        }
     }
 
     fn exit_error(&self) -> Error {

@@ -13,6 +13,7 @@ use std::thread;
 use crate::error::{Error, Result};
 
 pub(crate) mod deadline;
+pub(crate) mod helpers;
 pub(crate) mod process_local;
 pub(crate) mod timer;
 #[cfg(unix)]
@@ -25,6 +26,8 @@ mod windows;
 use unix as sys;
 #[cfg(windows)]
 use windows as sys;
+
+use helpers::{Helper, LastAct};
 
 /// The standard library's default size of a thread's stack.
 const DEFAULT_STACK: usize = 2 << 20;
@@ -57,7 +60,12 @@ fn run_on_scoped_thread<F: Future<Output: Send> + Send>(future: F) -> F::Output 
     let future = Mutex::new(future);
     let locked = || future.lock().unwrap_or_else(PoisonError::into_inner);
     thread::scope(|scope| {
-        let started = thread_builder("procref").spawn_scoped(scope, || run(locked().as_mut()));
+        let helper = Arc::new(Helper::default());
+        let started = thread_builder("procref").spawn_scoped(scope, || {
+            let mut output = None;
+            helper.run(LastAct::Other, || output = Some(run(locked().as_mut())));
+            output.expect("the work has returned")
+        });
         match started.map(thread::ScopedJoinHandle::join) {
             Ok(Ok(output)) => output,
             Ok(Err(panic)) => std::panic::resume_unwind(panic),
@@ -157,7 +165,7 @@ pub(crate) fn spawn_or_run(purpose: &'static str, future: BoxFuture<()>) {
         shared.lock().unwrap_or_else(PoisonError::into_inner).take()
     };
     let sent = Arc::clone(&shared);
-    let started = start_thread(purpose, move || {
+    let started = start_thread(purpose, LastAct::Other, move || {
         if let Some(future) = take(&sent) {
             run(future);
         }
@@ -170,16 +178,23 @@ pub(crate) fn spawn_or_run(purpose: &'static str, future: BoxFuture<()>) {
     }
 }
 
-/// Runs a future on a new thread. The future may block its thread, and needs no runtime.
+/// Runs a future on a new thread. The future may block its thread, and needs no runtime. If it calls wakers, it does so
+/// at its end.
 pub(crate) fn spawn_thread(purpose: &'static str, future: BoxFuture<()>) -> Result<()> {
-    start_thread(purpose, || pollster::block_on(future))
+    start_thread(purpose, LastAct::Wake, || pollster::block_on(future)).map(drop)
 }
 
-fn start_thread(purpose: &'static str, run: impl FnOnce() + Send + 'static) -> Result<()> {
+fn start_thread(
+    purpose: &'static str,
+    last_act: LastAct,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<Arc<Helper>> {
+    let helper = Arc::new(Helper::default());
+    let own = Arc::clone(&helper);
     thread_builder("procref")
-        .spawn(run)
-        .map(drop)
-        .map_err(|source| Error::Thread { purpose, source })
+        .spawn(move || own.run(last_act, work))
+        .map_err(|source| Error::Thread { purpose, source })?;
+    Ok(helper)
 }
 
 /// Returns a builder for a thread of this name, with the stack that the thread would have without thread-local data.
@@ -202,32 +217,61 @@ pub(crate) async fn spawn_blocking<T: Send + 'static>(
     purpose: &'static str,
     call: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T> {
+    Ok(start_blocking(purpose, call)?.output().await)
+}
+
+/// Begins a blocking call on a new thread.
+pub(crate) fn start_blocking<T: Send + 'static>(
+    purpose: &'static str,
+    call: impl FnOnce() -> T + Send + 'static,
+) -> Result<Blocking<T>> {
     let slot = Arc::new(Mutex::new((None, None::<Waker>)));
     let filled = Arc::clone(&slot);
-    start_thread(purpose, move || {
+    let helper = start_thread(purpose, LastAct::Wake, move || {
         let output = call();
         let waker = {
             let mut slot = filled.lock().unwrap_or_else(PoisonError::into_inner);
             slot.0 = Some(output);
+            // The thread exits now. A task that takes the output without having waited must find the thread in the list.
+            helpers::about_to_wake();
             slot.1.take()
         };
         waker.into_iter().for_each(wake);
     })?;
-    let output = std::future::poll_fn(|context| {
-        // Cloning and dropping a waker may run foreign code, so both happen without the lock.
-        let waker = context.waker().clone();
-        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        match slot.0.take() {
-            Some(output) => Poll::Ready(output),
-            None => {
-                let replaced = slot.1.replace(waker);
-                drop(slot);
-                drop(replaced);
-                Poll::Pending
+    Ok(Blocking { slot, helper })
+}
+
+/// A blocking call on a thread of procref.
+pub(crate) struct Blocking<T> {
+    /// The output, and the waker of the task that waits for it.
+    slot: Arc<Mutex<(Option<T>, Option<Waker>)>>,
+    helper: Arc<Helper>,
+}
+
+impl<T> Blocking<T> {
+    /// Returns the thread that makes the call.
+    pub(crate) fn helper(&self) -> &Arc<Helper> {
+        &self.helper
+    }
+
+    /// Waits until the call returns.
+    pub(crate) async fn output(self) -> T {
+        std::future::poll_fn(|context| {
+            // Cloning and dropping a waker may run foreign code, so both happen without the lock.
+            let waker = context.waker().clone();
+            let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+            match slot.0.take() {
+                Some(output) => Poll::Ready(output),
+                None => {
+                    let replaced = slot.1.replace(waker);
+                    drop(slot);
+                    drop(replaced);
+                    Poll::Pending
+                }
             }
-        }
-    });
-    Ok(output.await)
+        })
+        .await
+    }
 }
 
 /// Wakes a task. The caller must not hold a lock, because a waker is foreign code that may poll at once, or drop
@@ -235,6 +279,7 @@ pub(crate) async fn spawn_blocking<T: Send + 'static>(
 ///
 /// Catch a panic of the waker. Otherwise the remaining tasks would never be woken.
 pub(crate) fn wake(waker: Waker) {
+    helpers::about_to_wake();
     if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
         tracing::error!("a waker panicked");
     }

@@ -15,7 +15,7 @@ use crate::info::ServiceInfo;
 use crate::kernel::{Fault, Kernel, Missing, Native, Object, Snapshot, Supervised};
 use crate::key::ServiceKey;
 use crate::registry::{self, NativeClient};
-use crate::runtime;
+use crate::runtime::{self, helpers};
 
 mod builder;
 mod gc;
@@ -106,6 +106,10 @@ impl SharedService {
     /// The future may be dropped at any time. Dropping it releases everything that it held. The future needs
     /// no runtime, and does not block an executor's thread.
     ///
+    /// A start uses threads for calls that block. They have exited when this call returns, so the program may fork then.
+    /// If such a thread does not exit within 20 ms, because the machine is busy or because the executor's waker waits
+    /// for a lock of the caller, the call does not wait longer.
+    ///
     /// A process that is suspended while it starts the service holds the lock. It may be suspended by Ctrl-Z, by
     /// `SIGSTOP`, or by output in the background under `stty tostop`. All other clients wait until it continues or
     /// their time is up; the process is the `holder` of [`Error::Timeout`]. A program that runs in a terminal can block
@@ -164,7 +168,9 @@ impl SharedService {
     pub async fn acquire(&self) -> Result<ServiceHandle> {
         let client = self.client();
         let waiting = Waiting::new(&client, self.config.patience());
-        self.acquire_on(&client, waiting).await
+        let acquired = self.acquire_on(&client, waiting).await;
+        helpers::wait_ending(helpers::BRIEFLY);
+        acquired
     }
 
     async fn acquire_on(
@@ -216,7 +222,9 @@ impl SharedService {
                 }
             }
         }
-        runtime::block_on(self.acquire_on(&client, waiting))
+        let acquired = runtime::block_on(self.acquire_on(&client, waiting));
+        helpers::wait_ending(helpers::PATIENTLY);
+        acquired
     }
 
     /// Takes a reference if the service runs and is healthy. Never starts, stops or recovers the service.

@@ -151,6 +151,18 @@ fn alarm(report: &OwnedFd, supervisor: Option<Identity>) -> io::Result<(Option<O
     Ok((supervisor, alarm))
 }
 
+/// The write end of a pipe. The wait ends when it is closed.
+pub(crate) type Cancel = OwnedFd;
+
+/// `true` if a wait can be cancelled.
+pub(crate) const CAN_CANCEL: bool = true;
+
+/// Returns a value that cancels a wait when it is dropped, and the descriptor for the wait.
+pub(crate) fn cancellation() -> io::Result<(Cancel, OwnedFd)> {
+    let (reader, writer) = pipe()?;
+    Ok((writer, reader))
+}
+
 /// The process of a service that is published as not ready. Its program is executed when the gate is opened.
 /// If this value is dropped before that, the program is never executed.
 #[derive(Debug)]
@@ -224,9 +236,10 @@ impl LaunchedProcess {
         self.alarm.as_fd()
     }
 
-    /// Waits until the alarm is readable.
-    pub(crate) fn wait_alarm(&self) -> io::Result<()> {
-        readable(self.alarm(), None).map(drop)
+    /// Waits until the alarm is readable. Returns `false` if the wait is cancelled before that.
+    pub(crate) fn wait_alarm(&self, cancelled: &OwnedFd) -> io::Result<bool> {
+        any_readable(&[self.alarm(), cancelled.as_fd()], None)?;
+        readable(self.alarm(), Some(Instant::now()))
     }
 
     /// Returns the exit status of the service, after the alarm. Returns `None` if the supervisor exited

@@ -165,6 +165,15 @@ pub(crate) struct LaunchedProcess {
 #[derive(Debug)]
 pub(crate) struct Gate;
 
+/// A wait for the exit of a process cannot be cancelled.
+pub(crate) type Cancel = ();
+
+pub(crate) const CAN_CANCEL: bool = false;
+
+pub(crate) fn cancellation() -> io::Result<(Cancel, ())> {
+    Ok(((), ()))
+}
+
 impl LaunchedProcess {
     /// Resumes the process. Returns `true`.
     pub(crate) fn execute(&self, _end: Instant) -> io::Result<bool> {
@@ -190,9 +199,9 @@ impl LaunchedProcess {
     }
 
     /// Waits until the process has exited.
-    pub(crate) fn wait_alarm(&self) -> io::Result<()> {
+    pub(crate) fn wait_alarm(&self, _cancelled: &()) -> io::Result<bool> {
         while !wait_timeout(self.alarm(), Duration::from_secs(3600))? {}
-        Ok(())
+        Ok(true)
     }
 
     /// Returns the exit status of the process, after the alarm.

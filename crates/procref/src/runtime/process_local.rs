@@ -6,10 +6,11 @@
 
 use std::any::Any;
 use std::collections::HashMap;
-use std::sync::{Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use crate::name::Digest;
 use crate::process::fork_epoch;
+use crate::runtime::helpers::Helper;
 use crate::runtime::timer::Timer;
 
 /// Values by key. Each lives as long as a caller keeps it.
@@ -21,6 +22,8 @@ pub(crate) struct Local {
     /// The client of each service that this process uses.
     pub(crate) clients: Mutex<WeakMap>,
     pub(crate) timer: Timer,
+    /// The threads of procref that are about to exit.
+    pub(crate) ending: Mutex<Vec<Arc<Helper>>>,
     /// The nonces of sessions with keepers that no session uses now.
     #[cfg(all(test, target_os = "linux"))]
     pub(crate) nonces: Mutex<Vec<u64>>,
@@ -34,6 +37,7 @@ impl Local {
             epoch,
             clients: Mutex::default(),
             timer: Timer::new(),
+            ending: Mutex::default(),
             #[cfg(all(test, target_os = "linux"))]
             nonces: Mutex::default(),
             child: OnceLock::new(),

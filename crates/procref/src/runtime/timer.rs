@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use super::helpers::{Helper, LastAct};
 use crate::runtime;
 
 /// The time limits of one process. A forked child gets its own, because it has none of its parent's threads.
@@ -27,6 +28,8 @@ struct Sleepers {
     sleepers: BTreeMap<(Instant, u64), Waker>,
     next: u64,
     running: bool,
+    /// The thread, while it runs.
+    thread: Option<Arc<Helper>>,
 }
 
 impl Timer {
@@ -36,9 +39,16 @@ impl Timer {
                 sleepers: BTreeMap::new(),
                 next: 0,
                 running: false,
+                thread: None,
             }),
             changed: Condvar::new(),
         }
+    }
+
+    /// Returns the thread if it has no sleepers, so that it is about to exit.
+    pub(crate) fn ending_thread(&self) -> Option<Arc<Helper>> {
+        let queue = self.queue();
+        queue.thread.clone().filter(|_| queue.sleepers.is_empty())
     }
 
     fn queue(&self) -> MutexGuard<'_, Sleepers> {
@@ -69,14 +79,19 @@ impl Timer {
         loop {
             let Some(entry) = queue.sleepers.first_entry() else {
                 queue.running = false;
+                // This comes before the lock is released, so that `ending_thread` or the list contains the thread.
+                queue.thread.take().iter().for_each(Helper::mark_ending);
                 return None;
             };
             let left = entry.key().0.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 let waker = entry.remove();
                 // If no thread is available, this one continues after the waker returns.
-                let stays = !queue.sleepers.is_empty() && self.start().is_err();
+                let stays = !queue.sleepers.is_empty() && self.start(&mut queue).is_err();
                 queue.running = stays || !queue.sleepers.is_empty();
+                if !queue.running {
+                    queue.thread.take().iter().for_each(Helper::mark_ending);
+                }
                 return Some((waker, !stays));
             }
             queue = match self.changed.wait_timeout(queue, left) {
@@ -86,9 +101,13 @@ impl Timer {
         }
     }
 
-    fn start(&'static self) -> io::Result<()> {
-        let started = runtime::thread_builder("procref-timer").spawn(|| self.run());
-        started.map(drop)
+    fn start(&'static self, queue: &mut Sleepers) -> io::Result<()> {
+        let helper = Arc::new(Helper::default());
+        let own = Arc::clone(&helper);
+        runtime::thread_builder("procref-timer")
+            .spawn(move || own.run(LastAct::Wake, || self.run()))?;
+        queue.thread = Some(helper);
+        Ok(())
     }
 }
 
@@ -148,7 +167,7 @@ impl Future for Delay {
                 timer.changed.notify_one();
                 Ok(())
             } else {
-                timer.start()
+                timer.start(&mut queue)
             };
             queue.running |= started.is_ok();
             (replaced, started)
@@ -175,7 +194,7 @@ impl Drop for Delay {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, mpsc};
+    use std::sync::mpsc;
     use std::task::Wake;
 
     use super::*;

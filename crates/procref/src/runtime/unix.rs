@@ -1,12 +1,27 @@
-//! The size of thread-local data on a new thread's stack.
+//! Threads: their ids, and the size of thread-local data on a new thread's stack.
 
 #![expect(
     unsafe_code,
     reason = "only the loader knows the programs and libraries"
 )]
 
+use std::fs;
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Returns the id of this thread.
+pub(super) fn thread_id() -> u32 {
+    rustix::thread::gettid()
+        .as_raw_nonzero()
+        .get()
+        .cast_unsigned()
+}
+
+/// Returns `true` if a thread of this process has this id. The thread is not in the list any more when a fork does not
+/// count it either.
+pub(super) fn is_thread_alive(id: u32) -> bool {
+    fs::symlink_metadata(format!("/proc/self/task/{id}")).is_ok()
+}
 
 /// Returns the size of the thread-local data that each thread starts with.
 ///

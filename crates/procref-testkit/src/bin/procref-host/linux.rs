@@ -5,10 +5,13 @@
     reason = "forks, seccomp filters, limits and signal dispositions need raw system calls"
 )]
 
+use std::ffi::CString;
+use std::fs;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +19,7 @@ use procref::{
     PlatformRefCounter, Ready, RefCounter as _, Result, ServiceCommand, ServiceHandle, ServiceInfo,
     SharedService, SharedServiceBuilder,
 };
+use procref_testkit::observe::{Identity, supervisors_of};
 
 mod endless {
     //! Sets every time limit of the library to its maximum.
@@ -196,6 +200,8 @@ pub(crate) fn main() -> ExitCode {
             print_fact(&format!("lock failed {}", counter.try_lock().is_err()));
             drop(counter);
         }
+        "counting-threads" => host.count_threads(),
+        "foreign-memory" => host.measure_supervisors(),
         "endless" => endless::run(&host),
         "panicking-subscriber" => panicking::run(&host),
         "refused-close-range" => {
@@ -345,6 +351,79 @@ impl Host {
         forks.join().expect("the thread that forks");
     }
 
+    /// Starts services in several ways. Prints the number of threads right after each start.
+    fn count_threads(&self) {
+        let threads = || fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+        let sleep = || {
+            ServiceCommand::new("sleep")
+                .arg("600")
+                .ready(Ready::at_once())
+        };
+        let pause = |_| async {
+            thread::sleep(Duration::from_millis(1));
+            // The start waits for its next poll beside the exit of the service.
+            yield_once().await;
+            Ok(())
+        };
+        let health = || Ready::command("true", [] as [&str; 0]);
+        let builders: [(&str, SharedServiceBuilder); 4] = [
+            ("command", self.by_command()),
+            ("callback", self.by_callback()),
+            (
+                "on-ready",
+                self.builder("on-ready").command(sleep()).on_ready(pause),
+            ),
+            (
+                "healthy",
+                self.builder("healthy").command(sleep().health(health())),
+            ),
+        ];
+        for (kind, builder) in builders {
+            let service = builder.build().expect("a valid service");
+            for form in ["blocking", "polled"] {
+                let handle = match form {
+                    "blocking" => service.acquire_blocking(),
+                    _ => pollster::block_on(service.acquire()),
+                };
+                let count = threads();
+                print_fact(&format!("{kind} {form} threads {count}"));
+                report(kind, handle, Instant::now());
+                let stopped = service.wait_stopped_blocking(Duration::from_secs(20));
+                print_fact(&format!(
+                    "{kind} {form} stopped {}",
+                    stopped.unwrap_or(false)
+                ));
+            }
+        }
+    }
+
+    /// Starts services. Prints the private memory of each supervisor, in KiB.
+    ///
+    /// If `HOST_LIBRARY` names a library, the host loads it first.
+    fn measure_supervisors(&self) {
+        if let Some(library) = std::env::var_os("HOST_LIBRARY") {
+            let path = CString::new(library.into_encoded_bytes()).expect("a path");
+            // SAFETY: the path is a NUL-terminated text. The library's constructor only writes to its own data.
+            let loaded = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
+            print_fact(&format!("library loaded={}", !loaded.is_null()));
+        }
+        let own = Identity::own().private_memory();
+        print_fact(&format!("host private={own}"));
+        for (kind, builder) in [
+            ("command", self.by_command()),
+            ("callback", self.by_callback()),
+        ] {
+            let begun = Instant::now();
+            let service = builder.build().expect("a valid service");
+            let result = service.acquire_blocking();
+            for supervisor in supervisors_of(service.name()) {
+                let private = supervisor.private_memory();
+                print_fact(&format!("{kind} supervisor private={private}"));
+            }
+            report(kind, result, begun);
+        }
+    }
+
     /// Starts a service by a command and one by a callback, and releases both.
     pub(crate) fn start(&self) {
         for (kind, builder) in [
@@ -358,6 +437,19 @@ impl Host {
             report(kind, result, begun);
         }
     }
+}
+
+/// Returns `Pending` once.
+async fn yield_once() {
+    let mut polled = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut polled, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Prints the result of an acquire, and releases the handle.
