@@ -82,6 +82,7 @@ points! {
         Recorded,
         GateOpened,
         Executed,
+        RecordedNotified,
         Answering,
         PublishedReady,
     }

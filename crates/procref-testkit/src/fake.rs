@@ -38,6 +38,8 @@ struct Options {
     activated: bool,
     unix: Option<PathBuf>,
     notify: bool,
+    notify_port: bool,
+    notify_lines: Vec<String>,
     wait_for: Option<PathBuf>,
     print: Vec<String>,
     exit: Option<u8>,
@@ -70,6 +72,8 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
             "--activated" => options.activated = true,
             "--unix" => options.unix = Some(value()?.into()),
             "--notify" => options.notify = true,
+            "--notify-port" => options.notify_port = true,
+            "--notify-line" => options.notify_lines.push(value()?),
             "--wait-for" => options.wait_for = Some(value()?.into()),
             "--print" => options.print.push(value()?),
             "--exit" => options.exit = Some(number(value()?)?),
@@ -261,7 +265,11 @@ fn open(options: &Options, own: Identity) -> Result<(), String> {
         sys::listen_local(path).map_err(text)?;
     }
     if options.notify {
-        sys::notify().map_err(text)?;
+        let mut lines = options.notify_lines.clone();
+        if options.notify_port {
+            lines.push(format!("PROCREF_PORT={port}"));
+        }
+        sys::notify(&lines).map_err(text)?;
     }
 
     // This is the only line of the handshake. The reader may close the pipe afterwards.

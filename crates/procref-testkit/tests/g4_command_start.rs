@@ -189,6 +189,103 @@ fn ready_after_file(scene: &Scene, spec: ServiceSpec) -> (ServiceSpec, PathBuf) 
     (spec, file)
 }
 
+/// The service binds port 0, so no process except the service knows its port before it is ready.
+#[test]
+fn g4_port_and_metadata_of_a_notification_reach_every_client() {
+    let scene = scene!();
+    let spec = command(&scene, "notifies")
+        .with_ready(ReadySpec::NotifyPort)
+        .with_args(["--notify-line", "PROCREF_META_token=se cret"])
+        .with_args(["--notify-line", "PROCREF_META_role=main"])
+        // The check connects to the port.
+        .with_health(HealthOutcome::Query);
+    let clients = scene.clients(3, &spec);
+    let pending: Vec<_> = clients
+        .iter()
+        .map(|client| client.begin_acquire(Via::TokioMulti))
+        .collect();
+    let sent = [("role", "main"), ("token", "se cret")];
+    let sent = sent.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let last = scene.actor();
+    let key = last.build(&spec);
+    let instance = last.acquire().got;
+    assert_ne!(instance.port, 0);
+    for (client, pending) in clients.iter().zip(pending) {
+        let got = client
+            .finish_acquire(pending)
+            .expect("the client acquires")
+            .got;
+        assert_eq!((got.pid, got.port), (instance.pid, instance.port));
+        assert_eq!(got.metadata, sent);
+    }
+    assert_eq!(instance.metadata, sent);
+    let service = SharedService::builder(&spec.name)
+        .base_dir(scene.runtime_dir())
+        .build()
+        .expect("build");
+    let status = service.status().expect("status");
+    let info = status.instance().expect("an instance");
+    assert_eq!(info.port(), instance.port);
+    assert_eq!(info.get_metadata("token"), Some("se cret"));
+    clients.iter().chain([&last]).for_each(Actor::kill);
+    scene.wait_removed(&spec, key);
+}
+
+#[test]
+fn g4_invalid_notification_fails_the_start_and_leaves_nothing() {
+    for (line, reason) in [
+        ("PROCREF_PORT=70000", "`PROCREF_PORT=70000`: a port is"),
+        ("PROCREF_META_a-b=c", "`PROCREF_META_a-b=c`: a key consists"),
+    ] {
+        let scene = scene!();
+        let spec = command(&scene, "notifies")
+            .with_ready(ReadySpec::Notify)
+            .with_args([
+                "--print",
+                "going to notify",
+                "--notify",
+                "--notify-line",
+                line,
+            ]);
+        let failure = failed_start(&scene, &spec);
+        let parts = [
+            &spec.name,
+            "procref-fake-service",
+            "sent an invalid notification",
+            reason,
+            "going to notify",
+        ];
+        assert_contains(&failure, &parts);
+    }
+}
+
+/// Health is checked at the port that the service has sent.
+#[test]
+fn g4_health_of_a_notifying_service_is_checked_at_its_own_port() {
+    let scene = scene!();
+    let dir = scene.runtime_dir();
+    let fake = scene.service("notifies").fake;
+    let build = |notify: &[&str]| {
+        let command = ServiceCommand::new(&fake.program)
+            .args(fake.args())
+            .args(["--port", "--notify"])
+            .args(notify)
+            .ready(Ready::notify())
+            .health(Ready::http("/"));
+        let service = SharedService::builder("notifies").base_dir(&dir);
+        service.command(command).build().expect("build")
+    };
+    let failure = build(&[]).acquire_blocking().expect_err("no port is sent");
+    let failure = failure.to_string();
+    assert!(failure.contains("sent no `PROCREF_PORT`"), "{failure}");
+    let service = build(&["--notify-port"]);
+    let handle = service.acquire_blocking().expect("the service is healthy");
+    assert_ne!(handle.port(), 0);
+    handle.release_blocking().expect("release");
+    let stopped = service.wait_stopped_blocking(Duration::from_secs(60));
+    assert!(stopped.expect("wait"));
+}
+
 #[test]
 fn g4_acquire_waits_for_each_kind_of_readiness() {
     let socket = "{dir}/../socket";

@@ -419,6 +419,11 @@ impl ServiceCommand {
         self.port.is_some() || self.socket_activation || self.templates().any(template::uses_port)
     }
 
+    /// Returns `true` if the service has a port, or may send one when it is ready.
+    fn may_have_port(&self) -> bool {
+        self.has_port() || matches!(self.readiness(), Kind::Notify)
+    }
+
     /// Returns the readiness probe, or the default one.
     fn readiness(&self) -> Kind {
         match &self.ready {

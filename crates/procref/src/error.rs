@@ -470,6 +470,21 @@ pub enum Error {
         output: Box<LogTail>,
     },
 
+    /// The program of a [`ServiceCommand`](crate::ServiceCommand) sent a
+    /// [notification](crate::Ready::notify) that cannot be used.
+    #[error("service `{service}`: `{program}` sent an invalid notification: {reason}{}", .output)]
+    #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]
+    Notification {
+        /// The service.
+        service: String,
+        /// The program, as given to the builder.
+        program: String,
+        /// The variable that cannot be used, and the reason.
+        reason: String,
+        /// The end of its output.
+        output: Box<LogTail>,
+    },
+
     /// A helper thread could not be started.
     #[error("could not start a thread to {purpose}: {source}")]
     #[cfg_attr(not(feature = "fuzzing"), non_exhaustive)]

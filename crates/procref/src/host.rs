@@ -9,14 +9,14 @@ use std::time::Duration;
 use crate::command::{ServiceCommand, StopPolicy, StopSignal};
 use crate::crash;
 use crate::engine::platform::{
-    Blocker, CHECK_SUSPENDED, FailedCheck, Platform, ServiceFiles, ServiceProcess, ServiceStart,
+    Blocker, CHECK_SUSPENDED, FailedCheck, Platform, Readiness, ServiceFiles, ServiceProcess,
+    ServiceStart,
 };
 use crate::error::{Error, Result};
 use crate::kernel::{Instance, Kernel, Missing, Native, Object as _, Snapshot};
 use crate::key::ServiceKey;
 use crate::launch::{self, LaunchSpec, StartingService, own_start};
 use crate::process::{self, Identity, Process};
-use crate::ready::Callback;
 use crate::record::failures::{self, Failures};
 use crate::record::{self, Record};
 use crate::runtime::deadline::Deadline;
@@ -257,9 +257,11 @@ impl ServiceStart for StartingService {
         StartingService::instance(self)
     }
 
-    async fn run(self: &Arc<Self>, deadline: Deadline) -> Result<Option<Callback>> {
-        StartingService::run(self, deadline).await?;
-        Ok(self.callback())
+    async fn run(self: &Arc<Self>, deadline: Deadline) -> Result<Readiness> {
+        Ok(Readiness {
+            notified: StartingService::run(self, deadline).await?,
+            callback: self.callback(),
+        })
     }
 
     fn not_ready_error(&self, limit: Duration) -> Error {

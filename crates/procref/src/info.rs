@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use crate::process;
+use crate::ready::Notified;
 
 /// The address and identity of a service: its pid, its port and its metadata.
 ///
@@ -106,6 +107,13 @@ impl ServiceInfo {
 
     pub(crate) fn identified(mut self, start: u64) -> Self {
         self.start = (start != 0).then_some(start);
+        self
+    }
+
+    /// Returns the description with the values that the service sent.
+    pub(crate) fn notified(mut self, notified: Notified) -> Self {
+        self.port = notified.port.unwrap_or(self.port);
+        self.metadata.extend(notified.metadata);
         self
     }
 

@@ -46,7 +46,7 @@ use crate::error::{Error, Result};
 use crate::info::ServiceInfo;
 use crate::kernel::{Instance, NativeSet};
 use crate::key::ServiceKey;
-use crate::ready::{Callback, Condition, Probe, Waited};
+use crate::ready::{Callback, Condition, Notified, Probe, Waited};
 use crate::runtime;
 use crate::runtime::deadline::Deadline;
 use crate::runtime::helpers::Helper;
@@ -152,8 +152,9 @@ impl StartingService {
         self.probe.callback()
     }
 
-    /// Executes the program and waits until it is ready. Does not call a readiness callback.
-    pub(crate) async fn run(self: &Arc<Self>, deadline: Deadline) -> Result<()> {
+    /// Executes the program and waits until it is ready. Returns the values that it sent. Does not call a readiness
+    /// callback.
+    pub(crate) async fn run(self: &Arc<Self>, deadline: Deadline) -> Result<Notified> {
         let starting = Arc::clone(self);
         runtime::spawn_blocking("wait until the service is ready", move || {
             starting.run_here(deadline)
@@ -161,7 +162,7 @@ impl StartingService {
         .await?
     }
 
-    fn run_here(&self, deadline: Deadline) -> Result<()> {
+    fn run_here(&self, deadline: Deadline) -> Result<Notified> {
         // Release the port as late as possible. After this, another process can bind the port before the
         // service does.
         let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
@@ -181,18 +182,24 @@ impl StartingService {
         }
         let waited = match &self.condition {
             Some(condition) => condition.wait(&self.info(), self.launched.alarm(), end),
-            None => Waited::Ready,
+            None => Waited::Ready(Notified::default()),
         };
         let waited = match waited {
-            Waited::Ready => self.probe.wait(self.launched.alarm(), end, &self.service),
+            Waited::Ready(_) => self.probe.wait(self.launched.alarm(), end, &self.service),
             failed => failed,
         };
         match waited {
-            Waited::Ready => Ok(()),
+            Waited::Ready(notified) => Ok(notified),
             Waited::Alarm => Err(self.exit_error()),
             Waited::Late { waiting_for, last } => {
                 Err(self.not_ready(deadline.limit(), (waiting_for, last)))
             }
+            Waited::Invalid(reason) => Err(Error::notification(
+                &self.service,
+                self.program().to_owned(),
+                reason,
+                self.output(),
+            )),
             Waited::Unusable { waiting_for, why } => Err(Error::InvalidSetting {
                 service: self.service.clone(),
                 setting: "ready",

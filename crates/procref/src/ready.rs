@@ -23,6 +23,7 @@ mod http;
 mod lines;
 #[cfg(unix)]
 mod listening;
+mod notified;
 #[cfg(unix)]
 mod notify;
 #[cfg(unix)]
@@ -39,6 +40,7 @@ pub(crate) use addresses::Addresses;
 pub(crate) use command_probe::CommandProbe;
 pub(crate) use condition::Condition;
 pub(crate) use lines::LogLines;
+pub(crate) use notified::Notified;
 
 #[cfg(unix)]
 pub(crate) use notify::socket as notify_socket;
@@ -187,6 +189,65 @@ impl Ready {
     ///
     /// Any process of this user, or of root, may send it. On Windows this is an error at
     /// [`build`](crate::SharedServiceBuilder::build).
+    ///
+    /// # The port and metadata
+    ///
+    /// The service may send two kinds of variables in the same message, or in an earlier one:
+    ///
+    /// - `PROCREF_PORT=N` sets the port that every client gets. So a service can bind port 0, and report the port
+    ///   that the kernel has chosen. It replaces a [port](crate::ServiceCommand::port) that procref has chosen.
+    /// - `PROCREF_META_key=value` sets the [metadata](ServiceInfo::get_metadata) `key` for every client. A key
+    ///   consists of ASCII letters, digits and `_`. A value is one line of UTF-8.
+    ///
+    /// The values are recorded before any client uses the service, so all clients get the same ones. In a later
+    /// message before `READY=1`, a value replaces the earlier value of the same variable. procref reads no message
+    /// after `READY=1`: the values of an instance never change.
+    ///
+    /// The start fails with [`Error::Notification`](crate::Error::Notification) if a port is not from 1 to 65535,
+    /// if a key or value has another form, if a message contains one variable twice or is longer than 64 KiB, or if
+    /// all metadata is larger than 1 MiB.
+    ///
+    /// ```standalone_crate
+    /// # #[cfg(windows)]
+    /// # fn main() {}
+    /// # #[cfg(unix)] mod unix {
+    /// use std::env;
+    /// use std::net::TcpListener;
+    /// use std::os::linux::net::SocketAddrExt as _;
+    /// use std::os::unix::net::{SocketAddr, UnixDatagram};
+    ///
+    /// use procref::{Ready, ServiceCommand, SharedService};
+    ///
+    /// /// The service: an ordinary program that does not use procref.
+    /// fn serve() -> procref::Result<()> {
+    ///     let listener = TcpListener::bind(("127.0.0.1", 0))?;
+    ///     let port = listener.local_addr()?.port();
+    ///     let name = env::var("NOTIFY_SOCKET").map_err(|error| error.to_string())?;
+    ///     let address = SocketAddr::from_abstract_name(name.trim_start_matches('@'))?;
+    ///     let message = format!("PROCREF_PORT={port}\nPROCREF_META_token=secret\nREADY=1");
+    ///     UnixDatagram::unbound()?.send_to_addr(message.as_bytes(), &address)?;
+    ///     listener.incoming().for_each(drop);
+    ///     Ok(())
+    /// }
+    ///
+    /// # pub
+    /// fn main() -> procref::Result<()> {
+    ///     if env::args().nth(1).as_deref() == Some("serve") {
+    ///         return serve();
+    ///     }
+    ///     let server = ServiceCommand::new(env::current_exe()?).arg("serve").ready(Ready::notify());
+    ///     let service = SharedService::builder("notifying-server").command(server);
+    /// #   let dir = tempfile::tempdir()?;
+    /// #   let service = service.base_dir(dir.path());
+    ///     let handle = service.build()?.acquire_blocking()?;
+    ///     assert_ne!(handle.port(), 0);
+    ///     assert_eq!(handle.info().get_metadata("token"), Some("secret"));
+    ///     handle.release_blocking()
+    /// }
+    /// # }
+    /// # #[cfg(unix)]
+    /// # fn main() -> procref::Result<()> { unix::main() }
+    /// ```
     pub fn notify() -> Self {
         Self(Kind::Notify)
     }
@@ -266,7 +327,8 @@ impl fmt::Debug for Ready {
 /// The result of waiting for readiness.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Waited {
-    Ready,
+    /// The service is ready, and sent these values.
+    Ready(Notified),
     /// The service has exited, or the start was cancelled.
     Alarm,
     /// The deadline has passed.
@@ -275,11 +337,17 @@ pub(crate) enum Waited {
         /// The result of the last probe.
         last: String,
     },
+    /// The service sent something that cannot be used, with the reason.
+    Invalid(String),
     /// The probe itself cannot work.
-    Unusable {
-        waiting_for: String,
-        why: String,
-    },
+    Unusable { waiting_for: String, why: String },
+}
+
+/// The state that a probe keeps between its repetitions.
+#[derive(Default)]
+struct Progress {
+    lines: lines::Reading,
+    notified: Notified,
 }
 
 /// A [`Ready`] for one start, with all placeholders filled in.
@@ -309,12 +377,20 @@ impl Probe {
         let waited = self.probe_until(&ReadinessWait::new(alarm, deadline), service);
         let elapsed = begun.elapsed();
         match &waited {
-            Waited::Ready => tracing::debug!(service, ?elapsed, "the service is ready"),
+            Waited::Ready(_) => tracing::debug!(service, ?elapsed, "the service is ready"),
             Waited::Alarm => {
                 tracing::debug!(service, ?elapsed, "the service exited before it was ready")
             }
             Waited::Late { last, .. } => {
                 tracing::debug!(service, ?elapsed, last, "the service was not ready in time");
+            }
+            Waited::Invalid(why) => {
+                tracing::debug!(
+                    service,
+                    ?elapsed,
+                    why,
+                    "the service sent an invalid notification"
+                );
             }
             Waited::Unusable { why, .. } => {
                 tracing::debug!(service, ?elapsed, why, "the readiness probe cannot work");
@@ -330,11 +406,11 @@ impl Probe {
         // An instant that the clock cannot represent is far enough away.
         let end = now.checked_add(limit).unwrap_or(now + A_YEAR);
         match self.probe_until(&ReadinessWait::patient(end), service) {
-            Waited::Ready => Ok(()),
+            Waited::Ready(_) => Ok(()),
             // This wait has no alarm.
             Waited::Alarm => Err("the service exited".to_owned()),
             Waited::Late { last, .. } => Err(last),
-            Waited::Unusable { why, .. } => Err(why),
+            Waited::Invalid(why) | Waited::Unusable { why, .. } => Err(why),
         }
     }
 
@@ -347,7 +423,7 @@ impl Probe {
     }
 
     fn probe_until(&self, watch: &ReadinessWait<'_>, service: &str) -> Waited {
-        let mut lines = lines::Reading::default();
+        let mut progress = Progress::default();
         let mut pause = FIRST_PAUSE;
         let mut last = None;
         loop {
@@ -355,10 +431,12 @@ impl Probe {
             if watch.has_alarm() {
                 return Waited::Alarm;
             }
-            let found = match self.probe(watch, &mut lines, service) {
-                ProbeResult::Ready => return Waited::Ready,
+            let found = match self.probe(watch, &mut progress, service) {
+                ProbeResult::Ready => return Waited::Ready(progress.notified),
                 ProbeResult::Alarm => return Waited::Alarm,
                 ProbeResult::NotYet(found) => found,
+                #[cfg(unix)]
+                ProbeResult::Invalid(why) => return Waited::Invalid(why),
                 ProbeResult::Unusable(why) => {
                     let waiting_for = self.to_string();
                     return Waited::Unusable { waiting_for, why };
@@ -393,7 +471,7 @@ impl Probe {
     fn probe(
         &self,
         watch: &ReadinessWait<'_>,
-        lines: &mut lines::Reading,
+        progress: &mut Progress,
         service: &str,
     ) -> ProbeResult {
         match self {
@@ -402,10 +480,10 @@ impl Probe {
                 addresses.probe(watch, |address, watch| http::probe(address, path, watch))
             }
             Self::Unix(path) => connection::accepts_unix(path, &watch.one_attempt(Duration::ZERO)),
-            Self::Log(log) => log.probe(lines, watch),
+            Self::Log(log) => log.probe(&mut progress.lines, watch),
             Self::Command(trial) => trial.run(watch),
             #[cfg(unix)]
-            Self::Notify(socket) => notify::listen(socket, watch, service),
+            Self::Notify(socket) => notify::listen(socket, watch, service, &mut progress.notified),
             Self::Callback(_) => ProbeResult::Ready,
             // A wait with a deadline. It ends early only if the service exits.
             Self::AtOnce => match watch.at_most(SURVIVAL).rest() {

@@ -128,6 +128,13 @@ impl Record {
         }
     }
 
+    /// Returns the record with the port and the metadata of `info`.
+    pub(crate) fn with_info(mut self, info: &ServiceInfo) -> Self {
+        self.port = info.port();
+        self.metadata.clone_from(info.metadata_map());
+        self
+    }
+
     pub(crate) fn executed(mut self, executed: Executed) -> Self {
         self.command = Some(executed);
         self

@@ -120,8 +120,9 @@ impl SharedService {
     /// - [`Error::Callback`]: a callback failed.
     /// - [`Error::InvalidInstance`]: a callback returned an instance that cannot be shared.
     /// - [`Error::Unhealthy`]: a new instance failed its health check.
-    /// - [`Error::Exec`], [`Error::Port`], [`Error::Log`], [`Error::Exited`], [`Error::NotReady`]: the program of a
-    ///   [`command`](SharedServiceBuilder::command) could not be started, or was not ready in time.
+    /// - [`Error::Exec`], [`Error::Port`], [`Error::Log`], [`Error::Exited`], [`Error::NotReady`],
+    ///   [`Error::Notification`]: the program of a [`command`](SharedServiceBuilder::command) could not be started, was
+    ///   not ready in time, or sent values that cannot be used.
     /// - [`Error::NoStart`]: the service does not run, and this client has no way to start it.
     /// - [`Error::OtherKind`]: a command started the service, and this client has callbacks, or the reverse.
     /// - [`Error::Fingerprint`]: the instance has another fingerprint.
@@ -148,6 +149,7 @@ impl SharedService {
     /// [`Error::Log`]: crate::Error::Log
     /// [`Error::Exited`]: crate::Error::Exited
     /// [`Error::NotReady`]: crate::Error::NotReady
+    /// [`Error::Notification`]: crate::Error::Notification
     /// [`Error::NoStart`]: crate::Error::NoStart
     /// [`Error::OtherKind`]: crate::Error::OtherKind
     /// [`Error::Fingerprint`]: crate::Error::Fingerprint

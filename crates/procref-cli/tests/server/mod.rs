@@ -17,6 +17,9 @@ use std::{env, fs, process, thread};
 /// of tests that do not exist.
 const SERVE: &str = "procref-test-server";
 
+/// The variable with further lines that the server sends to `NOTIFY_SOCKET`.
+pub const NOTIFY_LINES: &str = "TEST_NOTIFY_LINES";
+
 const TEST: &str = "server::server_answers";
 
 /// Returns the shell command that starts the server. The caller appends the port and, to serve files, a directory.
@@ -75,6 +78,10 @@ fn serve(port: u16, dir: Option<PathBuf>) -> ! {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("listen");
     let port = listener.local_addr().expect("an address").port();
     writeln!(io::stdout(), "Ready to accept connections on port {port}").expect("print the port");
+    #[cfg(target_os = "linux")]
+    if let Ok(name) = env::var("NOTIFY_SOCKET") {
+        notify(&name, port);
+    }
     loop {
         let Ok((stream, _)) = listener.accept() else {
             continue;
@@ -83,6 +90,21 @@ fn serve(port: u16, dir: Option<PathBuf>) -> ! {
         // A client that sends nothing must not block the others. A client that closes its connection loses the answer.
         thread::spawn(move || answer(stream, dir.as_deref()));
     }
+}
+
+/// Reports readiness as `sd_notify` does, with the port, and with the lines of the variable [`NOTIFY_LINES`].
+#[cfg(target_os = "linux")]
+fn notify(name: &str, port: u16) {
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    let name = name.strip_prefix('@').expect("an abstract socket");
+    let address = SocketAddr::from_abstract_name(name).expect("an address");
+    let lines = env::var(NOTIFY_LINES).unwrap_or_default();
+    let message = format!("PROCREF_PORT={port}\n{lines}\nREADY=1");
+    let socket = UnixDatagram::unbound().expect("a socket");
+    socket
+        .send_to_addr(message.as_bytes(), &address)
+        .expect("send the message");
 }
 
 fn answer(mut stream: TcpStream, dir: Option<&Path>) -> io::Result<()> {

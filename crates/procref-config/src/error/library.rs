@@ -177,7 +177,8 @@ fn service(error: &Error) -> Option<&str> {
         | Error::Port { service, .. }
         | Error::Log { service, .. }
         | Error::Exited { service, .. }
-        | Error::NotReady { service, .. } => Some(service),
+        | Error::NotReady { service, .. }
+        | Error::Notification { service, .. } => Some(service),
         _ => None,
     }
 }

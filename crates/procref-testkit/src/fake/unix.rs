@@ -76,8 +76,8 @@ pub(super) fn listen_local(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Reports readiness as `sd_notify(3)` does.
-pub(super) fn notify() -> io::Result<()> {
+/// Reports readiness as `sd_notify(3)` does, with further lines.
+pub(super) fn notify(lines: &[String]) -> io::Result<()> {
     let socket = std::env::var("NOTIFY_SOCKET").map_err(io::Error::other)?;
     let name = socket.strip_prefix('@').ok_or_else(|| {
         let reason = "not an abstract socket";
@@ -85,7 +85,6 @@ pub(super) fn notify() -> io::Result<()> {
     })?;
     let address = SocketAddr::from_abstract_name(name)?;
     let socket = UnixDatagram::unbound()?;
-    socket
-        .send_to_addr(b"STATUS=ready to serve\nREADY=1", &address)
-        .map(drop)
+    let message = format!("STATUS=ready to serve\nREADY=1\n{}", lines.join("\n"));
+    socket.send_to_addr(message.as_bytes(), &address).map(drop)
 }

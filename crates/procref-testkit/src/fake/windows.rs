@@ -74,7 +74,7 @@ pub(super) fn listen_local(name: &Path) -> io::Result<()> {
     serve_pipe(&name.to_string_lossy())
 }
 
-pub(super) fn notify() -> io::Result<()> {
+pub(super) fn notify(_lines: &[String]) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 

@@ -213,6 +213,8 @@ pub enum ReadySpec {
     Command(Vec<String>),
     /// `sd_notify`
     Notify,
+    /// `sd_notify` by the fake service, with the port that it has bound.
+    NotifyPort,
     /// A callback that waits at [`Gate::Before`] of [`Callback::Ready`](super::Callback::Ready).
     Callback,
 }

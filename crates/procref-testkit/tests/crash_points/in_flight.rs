@@ -7,7 +7,7 @@ use std::path::Path;
 use procref::{CrashPoint, CrashSite};
 use procref_testkit::actor::Pending;
 use procref_testkit::observe::{Identity, supervisors_of};
-use procref_testkit::protocol::{Command, ServiceSpec, Via};
+use procref_testkit::protocol::{Acquired, Command, ServiceSpec, Via};
 use procref_testkit::{Actor, Scene, deadline, kernel, scene};
 use rustix::process::Signal;
 
@@ -32,6 +32,7 @@ pub type SuspendPoint = Option<&'static str>;
 pub struct InFlightCrash {
     pub scene: Scene,
     pub spec: ServiceSpec,
+    scenario: Scenario,
     key: i32,
     holder: Option<Actor>,
     /// Either no clients or two clients.
@@ -65,6 +66,7 @@ impl InFlightCrash {
             others: scene.clients(others, &spec),
             scene,
             spec,
+            scenario,
             key,
             holder,
             arrival,
@@ -95,13 +97,17 @@ impl InFlightCrash {
             let held = other
                 .finish_acquire(pending)
                 .unwrap_or_else(|failure| panic!("after {}: {failure:?}", point.name));
-            self.assert_only_instance(held.got.pid, point);
+            self.assert_only_instance(&held.got, point);
         }
     }
 
-    fn assert_only_instance(&self, pid: u32, point: &CrashPoint) {
+    fn assert_only_instance(&self, got: &Acquired, point: &CrashPoint) {
         let living: Vec<_> = self.scene.living().iter().map(|it| it.pid).collect();
-        assert_eq!(living, [pid], "after {}", point.name);
+        assert_eq!(living, [got.pid], "after {}", point.name);
+        if self.scenario == Scenario::Notifies {
+            let sent = [("token".to_owned(), "secret".to_owned())];
+            assert_eq!(got.metadata, sent, "after {}", point.name);
+        }
     }
 
     /// Asserts that the next client works, and that nothing is left after the last client.
@@ -110,7 +116,7 @@ impl InFlightCrash {
         let held = next
             .try_acquire(Via::TokioMulti)
             .unwrap_or_else(|failure| panic!("after {}: {failure:?}", point.name));
-        self.assert_only_instance(held.got.pid, point);
+        self.assert_only_instance(&held.got, point);
         for gone in self.holder.iter().chain(&self.others) {
             gone.kill();
         }
@@ -271,9 +277,10 @@ fn arrival(kind: Kind, point: &CrashPoint, scenario: Scenario) -> (Phase, Suspen
             (Idle, None)
         }
         (Scenario::ClientKilled | Scenario::LingeringClientKilled, _) => (Idle, Some("FoundIdle")),
-        (Scenario::Alone | Scenario::StartFails | Scenario::Unsupervised, _) => {
-            (Acquiring, Some("Entered"))
-        }
+        (
+            Scenario::Alone | Scenario::StartFails | Scenario::Unsupervised | Scenario::Notifies,
+            _,
+        ) => (Acquiring, Some("Entered")),
         (
             Scenario::StartFailsPinned | Scenario::StartFailsBeside | Scenario::OnReadyFailsBeside,
             _,

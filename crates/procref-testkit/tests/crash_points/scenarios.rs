@@ -3,7 +3,8 @@
 use procref::CrashPoint;
 use procref_testkit::observe::supervisors_of;
 use procref_testkit::protocol::{
-    Command, CounterOp, HealthOutcome, Outcome, ReadyOutcome, Reply, ServiceSpec, StopOutcome, Via,
+    Command, CounterOp, HealthOutcome, Outcome, ReadyOutcome, ReadySpec, Reply, ServiceSpec,
+    StopOutcome, Via,
 };
 use procref_testkit::{Actor, Scene, deadline, kernel};
 use rustix::process::Signal;
@@ -82,6 +83,8 @@ pub enum Scenario {
     CollectsService,
     /// The client runs `gc` for files without a set.
     CollectsFiles,
+    /// The service sends a port and metadata when it is ready.
+    Notifies,
 }
 
 /// Returns the scenario that reaches `point`, or `None` if this kind of service never reaches it.
@@ -136,6 +139,7 @@ pub fn scenario(kind: Kind, point: &CrashPoint) -> Option<Scenario> {
         ("Yielded", Command) => TwoSupervisors,
         ("GcLocked" | "GcCleared" | "GcRemovedFiles", _) => CollectsService,
         ("GcClaimed", _) => CollectsFiles,
+        ("RecordedNotified", Command) => Notifies,
         // Only a service that a callback has started reaches these points.
         (
             "JoinedUnsupervised"
@@ -154,7 +158,7 @@ pub fn scenario(kind: Kind, point: &CrashPoint) -> Option<Scenario> {
             | "SteppedDown" | "CleanedUp" | "ServiceForked" | "ServicePublished" | "AtGate"
             | "GatePassed" | "ExitReported" | "TreeExitReported" | "StartSeen"
             | "SharedLockReleased" | "StartCleared" | "LeftoversStopped" | "Resigned"
-            | "FoundIdleAfterExit" | "Yielded",
+            | "FoundIdleAfterExit" | "Yielded" | "RecordedNotified",
             Callback,
         ) => return None,
         _ => Alone,
@@ -178,6 +182,11 @@ impl Scenario {
             Self::Lingering | Self::LingeringClientKilled => spec = spec.with_linger_ms(30),
             Self::StopsByCallback => spec = spec.with_stop(StopOutcome::Terminate),
             Self::ReleasesWhileLocked => spec.wait_timeout_ms = Some(500),
+            Self::Notifies => {
+                spec = spec
+                    .with_ready(ReadySpec::NotifyPort)
+                    .with_args(["--notify-line", "PROCREF_META_token=secret"]);
+            }
             Self::UnhealthyReplaced => spec = spec.with_recoveries([Outcome::Replace]),
             Self::IgnoresSigterm => {
                 spec = spec.with_stop_timeout_ms(100);

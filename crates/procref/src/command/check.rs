@@ -125,7 +125,7 @@ impl ServiceCommand {
     ) -> Result<(), (&'static str, String)> {
         let refused = |reason: &str| Err((setting, reason.to_owned()));
         match kind {
-            Kind::Tcp | Kind::Http(_) if !self.has_port() => {
+            Kind::Tcp | Kind::Http(_) if !self.may_have_port() => {
                 return refused(
                     "the probe needs a port, and the service has none (set one, or write `{port}` in the \
                      arguments)",

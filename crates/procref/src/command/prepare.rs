@@ -184,6 +184,15 @@ impl ServiceCommand {
         let Some(kind) = self.health_kind() else {
             return Ok(None);
         };
+        if port == 0 && matches!(kind, Kind::Tcp | Kind::Http(_)) {
+            return Err(Error::InvalidSetting {
+                service: key.name().to_owned(),
+                setting: "health",
+                reason: "the probe needs a port, and the service sent no `PROCREF_PORT` with `READY=1` (send it, or \
+                         set a port)"
+                    .to_owned(),
+            });
+        }
         let fill = |template: &OsStr| template::expand(template, port, key.namespace.dir());
         let dir = self.working_dir(&fill).map_err(|(path, error)| {
             let path = path.display();

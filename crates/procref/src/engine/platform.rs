@@ -13,7 +13,7 @@ use crate::kernel::{Instance, Kernel, Snapshot};
 use crate::key::ServiceKey;
 use crate::launch::LaunchSpec;
 use crate::process::Identity;
-use crate::ready::Callback;
+use crate::ready::{Callback, Notified};
 use crate::record::Record;
 use crate::record::failures::Failures;
 use crate::runtime::BoxFuture;
@@ -171,12 +171,8 @@ pub(crate) trait ServiceStart: Send + Sync + 'static {
     /// Returns the instance that was published as not ready.
     fn instance(&self) -> Instance;
 
-    /// Executes the program and waits until it is ready. If a callback checks the readiness, this returns the
-    /// callback, and the caller runs it.
-    fn run(
-        self: &Arc<Self>,
-        deadline: Deadline,
-    ) -> impl Future<Output = Result<Option<Callback>>> + Send;
+    /// Executes the program and waits until it is ready.
+    fn run(self: &Arc<Self>, deadline: Deadline) -> impl Future<Output = Result<Readiness>> + Send;
 
     /// Returns the error of a service whose callback did not find it ready in time.
     fn not_ready_error(&self, limit: Duration) -> Error;
@@ -193,6 +189,15 @@ pub(crate) trait ServiceStart: Send + Sync + 'static {
         self: Arc<Self>,
         limit: Duration,
     ) -> impl Future<Output = Result<bool>> + Send;
+}
+
+/// The result of waiting until a program is ready.
+#[derive(Default)]
+pub(crate) struct Readiness {
+    /// A callback that checks the readiness. The caller runs it.
+    pub(crate) callback: Option<Callback>,
+    /// The values that the service sent.
+    pub(crate) notified: Notified,
 }
 
 /// A health check of a command that failed.

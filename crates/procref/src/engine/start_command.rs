@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use super::platform::{ObjectOf, Platform, ServiceStart as _, find_identity};
+use super::platform::{ObjectOf, Platform, Readiness, ServiceStart as _, find_identity};
 use super::recursion::calling;
 use super::resolved_instance::ResolvedInstance;
 use super::shared_wait::SharedWait;
@@ -180,8 +180,21 @@ impl<W: Platform> Transition<W> {
             });
         platform.write_record(&client.key, &record).await?;
         crash::point(Point::Recorded);
-        let callback = platform.resuming_supervisor(object, starting.run(deadline));
-        let callback = callback.await?;
+        let readiness = platform.resuming_supervisor(object, starting.run(deadline));
+        let Readiness { callback, notified } = readiness.await?;
+        let mut unready = unready;
+        let mut info = info;
+        if !notified.is_empty() {
+            info = info.notified(notified);
+            unready.port = info.port();
+            unready.has_metadata |= info.metadata().next().is_some();
+            // The record is complete before the instance is published as ready. If READY came first, a client could
+            // join in between and would not find the metadata, and after a death of this process no client would.
+            platform
+                .write_record(&client.key, &record.with_info(&info))
+                .await?;
+            crash::point(Point::RecordedNotified);
+        }
         let process = find_identity(platform, identity).await?.map(Arc::new);
         let candidate = ResolvedInstance {
             instance: unready,

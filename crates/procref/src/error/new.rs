@@ -71,6 +71,25 @@ impl Error {
         }
     }
 
+    /// The program sent a notification that cannot be used.
+    pub(crate) fn notification(
+        service: &str,
+        program: String,
+        reason: String,
+        (log, lines): (PathBuf, String),
+    ) -> Self {
+        Self::Notification {
+            service: service.to_owned(),
+            program,
+            reason,
+            output: Box::new(LogTail {
+                log,
+                lines,
+                advice: String::new(),
+            }),
+        }
+    }
+
     /// The program was not ready in time. `missing` is the readiness condition, and the result of the last
     /// check.
     pub(crate) fn not_ready(

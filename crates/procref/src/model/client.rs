@@ -193,9 +193,7 @@ impl Sim {
                     .known_object()
                     .map(|object| object.array().id());
                 let current = handle.current();
-                let generation = current.generation;
-                self.lock()
-                    .acquired(self.id, &current.instance, generation, on);
+                self.lock().acquired(self.id, current, on);
             })
         });
         let handle = match acquired {

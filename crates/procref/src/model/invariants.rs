@@ -4,9 +4,12 @@ use std::hash::{Hash as _, Hasher as _};
 
 use super::hash::StateHasher;
 use super::machine::Machine;
+use super::process::Sim;
 use super::process_table::{ClientProcess, Kind, ProcId, Service};
 use super::scenario::{Act, By, RELEASE_HANDLE, Scenario};
+use crate::engine::resolved_instance::ResolvedInstance;
 use crate::error::Error;
+use crate::info::ServiceInfo;
 use crate::kernel::Instance;
 use crate::kernel::semset::{decode, slot};
 use crate::kernel::sim::SetId;
@@ -155,10 +158,10 @@ impl Machine {
     pub(super) fn acquired(
         &mut self,
         id: ProcId,
-        instance: &Instance,
-        generation: u16,
+        current: &ResolvedInstance<Sim>,
         on: Option<SetId>,
     ) {
+        let (instance, generation) = (&current.instance, current.generation);
         let by = self.name(id);
         let service = ProcId(instance.identity.start as usize - 1);
         let Some(it) = self.service_of(service) else {
@@ -181,6 +184,13 @@ impl Machine {
             ));
         } else if told && alive && !ill && !replaced && !self.removed() && !self.is_forced() {
             self.violate(format!("G4: {by} acquired {name}, which was being stopped"));
+        }
+        let sent = ServiceInfo::new(instance.identity.pid, 0).notified(self.notified(service));
+        let info = &current.info;
+        if info.port() != sent.port() || info.metadata_map() != sent.metadata_map() {
+            self.violate(format!(
+                "G4: {by} acquired {name} without the values that it sent"
+            ));
         }
         if let Some(nobody) = self.missing_supervisor(id, instance, on) {
             self.violate(nobody);

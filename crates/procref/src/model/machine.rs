@@ -15,13 +15,14 @@ use crate::kernel::sim::Table;
 use crate::process::Identity;
 use crate::record::Record;
 
-/// The record, compared by the instance that it names.
+/// The record, compared by the instance that it names and by the values that the instance sent.
 #[derive(Clone, Debug)]
 pub(super) struct HashedRecord(pub(super) Record);
 
 impl Hash for HashedRecord {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (self.0.identity(), self.0.is_hosted()).hash(state);
+        (self.0.port(), self.0.has_metadata()).hash(state);
     }
 }
 
@@ -63,6 +64,8 @@ pub(super) struct Machine {
     /// lock.
     pub(super) looks: BTreeMap<ProcId, crate::kernel::semset::Values>,
     pub(super) locked_just_now: Option<ProcId>,
+    /// For a mutation: a record that a client writes after its next publication.
+    pub(super) late_record: Option<Record>,
     /// `true` after the run has ended, so that dropped values do nothing.
     pub(super) over: bool,
     /// `true` while the run repeats steps in which every invariant held.
@@ -118,6 +121,7 @@ impl Machine {
             live: BTreeMap::new(),
             looks: BTreeMap::new(),
             locked_just_now: None,
+            late_record: None,
             over: false,
             repeats: false,
         }

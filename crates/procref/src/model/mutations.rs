@@ -16,6 +16,7 @@ use crate::kernel::semset::steps::{
 use crate::kernel::sim::SetId;
 use crate::kernel::table::Outcome;
 use crate::process::Identity;
+use crate::record::Record;
 
 /// A mutation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +39,7 @@ pub(super) enum Mutation {
     PublishesSlotBySlot,
     UnlocksBeforePublishing,
     RecordOverKernel,
+    ValuesRecordedAfterReady,
     DiscardsTheIll,
     // Releasing.
     LeavesWithoutLooking,
@@ -306,6 +308,21 @@ pub(super) fn find_process(machine: &mut Machine, pid: u32) -> Option<(Identity,
     Some((identity, found))
 }
 
+/// Returns the record that is written now. The mutated machine writes the record with the service's values after READY.
+pub(super) fn record(machine: &mut Machine, record: Record) -> Option<Record> {
+    if machine.has(Mutation::ValuesRecordedAfterReady) && record.has_metadata() {
+        machine.late_record = Some(record);
+        return None;
+    }
+    Some(record)
+}
+
+/// Returns the record that a client writes after it has published READY.
+pub(super) fn late_record(process: &Process, operation: &str, ops: &[Op]) -> Option<Record> {
+    let publishes_ready = operation == step::PUBLISH && ops.contains(&UNLOCK[0]);
+    process.lock().late_record.take_if(|_| publishes_ready)
+}
+
 /// Returns `true` if the record is unlinked after the removal of the set.
 pub(super) fn unlinks_after_removal(machine: &Machine) -> bool {
     machine.has(Mutation::UnlinksAfterRemoval)
@@ -425,6 +442,11 @@ pub(super) fn mutated_platforms() -> Vec<MutatedPlatform> {
             Mutation::RecordOverKernel,
             killed(callback()),
             &[FAILED, BAD, "prepared"],
+        ),
+        (
+            Mutation::ValuesRecordedAfterReady,
+            killed(command()).with(|it| it.notifies = true),
+            &["without the values"],
         ),
         (Mutation::DiscardsTheIll, ill(callback()), &[TWO_LIVE, LEFT]),
         (

@@ -165,7 +165,11 @@ impl ServiceFiles for Sim {
 
     async fn write_record(&self, _: &ServiceKey, record: &Record) -> Result<()> {
         let record = record.clone();
-        let write = |machine: &mut Machine| machine.state.record = Some(HashedRecord(record));
+        let write = |machine: &mut Machine| {
+            if let Some(record) = mutations::record(machine, record) {
+                machine.state.record = Some(HashedRecord(record));
+            }
+        };
         self.call("write the record", write).await;
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-use super::machine::Machine;
+use super::machine::{HashedRecord, Machine};
 use super::mutations::{self, step};
 use super::process_table::ProcId;
 use super::scenario::RELEASE_HANDLE;
@@ -308,6 +308,10 @@ impl TableCalls for Process {
         }
         if outcome == Outcome::Done {
             self.is_about_to_check(operation);
+        }
+        if let Some(record) = mutations::late_record(self, operation, ops) {
+            let write = |machine: &mut Machine| machine.state.record = Some(HashedRecord(record));
+            self.call("write the record", write).await;
         }
         if mutations::keeps_lock(self, mutation, operation) {
             let lock = [op(slot::LOCK, 0), undo(slot::LOCK, 1)];

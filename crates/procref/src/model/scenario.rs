@@ -74,6 +74,8 @@ pub(super) struct Scenario {
     pub(super) workers: bool,
     /// The service ignores the stop signal, and exits only when it is killed.
     pub(super) stubborn: bool,
+    /// The service sends a port and metadata when it is ready.
+    pub(super) notifies: bool,
     /// Number of preemptions: switches to another process while the current one could continue. `None` means
     /// any number.
     pub(super) bound: Option<u8>,
@@ -93,6 +95,7 @@ impl Scenario {
             reuse_pids: true,
             workers: false,
             stubborn: false,
+            notifies: false,
             bound: None,
             mutation: None,
         }

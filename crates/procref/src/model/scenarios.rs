@@ -242,6 +242,9 @@ pub(super) fn by_command() -> Vec<Scenario> {
         two("command, lingers")
             .lingering()
             .with_budget(|it| it.clients = 1),
+        two("command, notifies, each killed")
+            .with(|it| it.notifies = true)
+            .with_budget(|it| it.clients = 2),
         two("command, stubborn")
             .with(|it| it.stubborn = true)
             .with_budget(|it| it.clients = 1),

@@ -1,6 +1,6 @@
 //! The processes of a service on the simulated machine, as the engine uses them: signals, a launch, a gate.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use super::process_table::{Kind, ProcId, Report, Service, Supervisor};
 use super::runner::Spawned;
 use super::yield_points::Until;
 use crate::command::StopSignal;
-use crate::engine::platform::{FailedCheck, ServiceProcess, ServiceStart};
+use crate::engine::platform::{FailedCheck, Readiness, ServiceProcess, ServiceStart};
 use crate::error::{Error, Result};
 use crate::kernel::Instance;
 use crate::kernel::sim::SetId;
 use crate::launch::LaunchSpec;
 use crate::process::Identity;
-use crate::ready::Callback;
+use crate::ready::Notified;
 use crate::runtime::deadline::Deadline;
 
 /// A process that a client has found.
@@ -220,7 +220,7 @@ impl ServiceStart for SimStartingService {
         self.instance
     }
 
-    async fn run(self: &Arc<Self>, _: Deadline) -> Result<Option<Callback>> {
+    async fn run(self: &Arc<Self>, _: Deadline) -> Result<Readiness> {
         let (service, supervisor) = (self.service, self.supervisor);
         let open = |machine: &mut Machine| machine.open_gate(service);
         self.process.call("open the gate", open).await;
@@ -237,7 +237,10 @@ impl ServiceStart for SimStartingService {
             .wait("wait until it is ready", until, ready)
             .await
         {
-            Ok(None)
+            Ok(Readiness {
+                notified: self.process.lock().notified(service),
+                ..Readiness::default()
+            })
         } else {
             Err(Error::from("the service exited before it was ready"))
         }
@@ -272,6 +275,18 @@ impl ServiceStart for SimStartingService {
 }
 
 impl Machine {
+    /// Returns the values that a service sends when it is ready.
+    pub(super) fn notified(&self, service: ProcId) -> Notified {
+        if !self.scenario.notifies {
+            return Notified::default();
+        }
+        let number = service.0;
+        Notified {
+            port: u16::try_from(number + 1).ok(),
+            metadata: BTreeMap::from([("number".to_owned(), number.to_string())]),
+        }
+    }
+
     fn close_gate(&mut self, id: ProcId) {
         if let Some(service) = self.service(id).filter(|it| it.gate.is_some()) {
             service.told = true;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::wait::ReadinessWait;
-use super::{Alarm, FIRST_PAUSE, LONGEST_PAUSE, Waited};
+use super::{Alarm, FIRST_PAUSE, LONGEST_PAUSE, Notified, Waited};
 use crate::info::ServiceInfo;
 
 /// A condition that must hold before readiness is probed.
@@ -34,7 +34,7 @@ impl Condition {
             watch.at_most(pause).rest();
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        Waited::Ready
+        Waited::Ready(Notified::default())
     }
 }
 

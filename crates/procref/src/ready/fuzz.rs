@@ -57,14 +57,41 @@ pub fn ready_lines(data: &[u8]) {
     assert_eq!(visible(&lines.concat()), visible(&text));
 }
 
-/// Messages for `NOTIFY_SOCKET`: ready if a line is `READY=1`, and the last status counts.
+/// Messages for `NOTIFY_SOCKET`: ready if a line is `READY=1`, the last status counts, and values that are not
+/// refused come from the lines that contain them.
 pub fn ready_notify(data: &[u8]) {
-    let message = notify::parse(data);
-    let mut lines = data.split(|&byte| byte == b'\n');
-    assert_eq!(message.ready, lines.any(|line| line == b"READY=1"));
-    // A concatenation of two messages has the content of both.
-    let twice = notify::parse(&[data, b"READY=1\nSTATUS=up", data].join(&b'\n'));
-    assert!(twice.ready);
-    let status = message.status.unwrap_or_else(|| "up".to_owned());
-    assert_eq!(twice.status, Some(status));
+    let lines = || data.split(|&byte| byte == b'\n');
+    let values = |name: &str| -> Vec<&[u8]> {
+        let found = lines().filter_map(|line| line.strip_prefix(name.as_bytes()));
+        found.collect()
+    };
+    let Ok(message) = notify::parse(data) else {
+        assert!(lines().any(|line| line.starts_with(b"PROCREF_")));
+        return;
+    };
+    assert_eq!(message.ready, lines().any(|line| line == b"READY=1"));
+    let port = message.values.port.map(|port| port.to_string());
+    let sent = values("PROCREF_PORT=").into_iter().map(|sent| {
+        let digits = sent.iter().skip_while(|&&digit| digit == b'0');
+        String::from_utf8(digits.copied().collect()).expect("digits")
+    });
+    assert!(port.into_iter().eq(sent));
+    for (key, text) in &message.values.metadata {
+        assert_eq!(values(&format!("PROCREF_META_{key}=")), [text.as_bytes()]);
+    }
+    let metadata = values("PROCREF_META_").into_iter();
+    let metadata = metadata.filter(|line| line.contains(&b'='));
+    assert_eq!(message.values.metadata.len(), metadata.count());
+    // A message with more lines has the content of both.
+    let more =
+        notify::parse(&[data, b"READY=1\nSTATUS=up"].join(&b'\n')).expect("no invalid value");
+    assert!(more.ready);
+    assert_eq!(more.status, Some("up".to_owned()));
+    assert_eq!(more.values, message.values);
+    // A repetition of a value is refused, unless it is in another message.
+    let twice = notify::parse(&[data, data].join(&b'\n'));
+    assert_eq!(twice.is_ok(), message.values.is_empty());
+    let mut merged = message.values.clone();
+    let merges = merged.merge(message.values.clone());
+    assert!(merges.is_err() || merged == message.values);
 }

@@ -23,6 +23,10 @@ fn alarm() -> (OwnedFd, OwnedFd) {
     rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap()
 }
 
+fn ready() -> Waited {
+    Waited::Ready(Notified::default())
+}
+
 fn wait(probe: &Probe, limit: Duration) -> Waited {
     let (silent, _kept) = alarm();
     probe.wait(silent.as_fd(), Instant::now() + limit, "it")
@@ -118,10 +122,7 @@ fn tcp_probe_is_ready_when_a_process_accepts() {
         rustix::net::listen(&socket, 8).unwrap();
         socket
     });
-    assert_eq!(
-        wait(&Probe::Tcp(addresses(address)), PATIENCE),
-        Waited::Ready
-    );
+    assert_eq!(wait(&Probe::Tcp(addresses(address)), PATIENCE), ready());
     drop(opener.join().unwrap());
 }
 
@@ -153,12 +154,9 @@ fn tcp_probe_also_connects_to_the_ipv6_loopback() {
         tcp.to_string(),
         format!("TCP on 127.0.0.1:{port} or [::1]:{port}")
     );
-    assert_eq!(wait(&tcp, PATIENCE), Waited::Ready);
+    assert_eq!(wait(&tcp, PATIENCE), ready());
     let (addresses, path) = (Addresses::both(port), "/".to_owned());
-    assert_eq!(
-        wait(&Probe::Http { addresses, path }, PATIENCE),
-        Waited::Ready
-    );
+    assert_eq!(wait(&Probe::Http { addresses, path }, PATIENCE), ready());
 }
 
 #[test]
@@ -217,10 +215,10 @@ fn http_probe_is_ready_when_the_status_is_good() {
     let busy = b"HTTP/1.1 503 Service Unavailable\r\n\r\n";
     assert_eq!(
         wait(&http(&[busy, busy, b"HTTP/1.1 200 OK\r\n\r\n"]), PATIENCE),
-        Waited::Ready
+        ready()
     );
     let moved = b"HTTP/1.0 302\r\nLocation: /x\r\n\r\n";
-    assert_eq!(wait(&http(&[moved]), PATIENCE), Waited::Ready);
+    assert_eq!(wait(&http(&[moved]), PATIENCE), ready());
     is_late(&http(&[busy]), "HTTP 503");
     is_late(&http(&[b"HTTP/1.1 404 Not Found\n"]), "HTTP 404");
 }
@@ -270,7 +268,7 @@ fn unix_probe_is_ready_when_a_process_accepts() {
     is_late(&probe, "connection refused");
     fs::remove_file(&path).unwrap();
     let opener = thread::spawn(move || UnixListener::bind(path).unwrap());
-    assert_eq!(wait(&probe, PATIENCE), Waited::Ready);
+    assert_eq!(wait(&probe, PATIENCE), ready());
     drop(opener.join().unwrap());
 }
 
@@ -321,7 +319,7 @@ fn log_probe_is_ready_when_this_run_prints_the_line() {
         log.write(b"\r\n");
         log
     });
-    assert_eq!(wait(&probe, PATIENCE), Waited::Ready);
+    assert_eq!(wait(&probe, PATIENCE), ready());
     drop(writer.join().unwrap());
 }
 
@@ -330,7 +328,7 @@ fn truncated_log_is_read_from_its_beginning() {
     let mut log = Log::new();
     let probe = log.probe("^up$");
     log.write(b"a line that is longer than what comes\n");
-    let mut reading = lines::Reading::default();
+    let mut reading = Progress::default();
     let (silent, _kept) = alarm();
     let watch = ReadinessWait::new(silent.as_fd(), Instant::now() + PATIENCE);
     assert!(matches!(
@@ -365,7 +363,7 @@ fn command_probe_repeats_until_it_succeeds() {
     let dir = tempfile::tempdir().unwrap();
     let count = dir.path().join("count").display().to_string();
     let probe = shell(&format!("echo x >> {count}; test $(wc -l < {count}) -ge 3"));
-    assert_eq!(wait(&probe, PATIENCE), Waited::Ready);
+    assert_eq!(wait(&probe, PATIENCE), ready());
     assert_eq!(fs::read_to_string(&count).unwrap().lines().count(), 3);
     is_late(&shell("exit 3"), "exited with status 3");
     is_late(&shell("kill -9 $$"), "signal 9 (SIGKILL)");
@@ -410,7 +408,7 @@ fn command_probe_that_cannot_be_executed_fails_at_once() {
 #[test]
 fn started_service_must_live_for_100_ms() {
     let begun = Instant::now();
-    assert_eq!(wait(&Probe::AtOnce, PATIENCE), Waited::Ready);
+    assert_eq!(wait(&Probe::AtOnce, PATIENCE), ready());
     assert!(begun.elapsed() >= SURVIVAL);
     let (silent, ended) = alarm();
     let ringer = thread::spawn(move || {
@@ -422,7 +420,7 @@ fn started_service_must_live_for_100_ms() {
     assert_eq!(waited, Waited::Alarm);
     ringer.join().unwrap();
     // The start timeout limits this wait, too.
-    assert_eq!(wait(&Probe::AtOnce, Duration::ZERO), Waited::Ready);
+    assert_eq!(wait(&Probe::AtOnce, Duration::ZERO), ready());
 }
 
 /// A command that writes its pid and a child's to a file, and does not exit.
@@ -535,7 +533,7 @@ fn byte_in_the_alarm_pipe_is_an_alarm() {
 
 #[test]
 fn callback_probe_is_ready_even_after_the_deadline() {
-    assert_eq!(wait(&Probe::AtOnce, Duration::ZERO), Waited::Ready);
+    assert_eq!(wait(&Probe::AtOnce, Duration::ZERO), ready());
     let asked = Ready::callback(|info: &ServiceInfo| {
         let port = info.port();
         async move { port == 80 }
@@ -544,7 +542,7 @@ fn callback_probe_is_ready_even_after_the_deadline() {
         panic!("{asked:?}");
     };
     let probe = Probe::Callback(callback);
-    assert_eq!(wait(&probe, Duration::ZERO), Waited::Ready);
+    assert_eq!(wait(&probe, Duration::ZERO), ready());
     let callback = probe.callback().unwrap();
     assert!(pollster::block_on(callback(&ServiceInfo::new(1, 80))));
     assert!(!pollster::block_on(callback(&ServiceInfo::new(1, 81))));
@@ -562,7 +560,7 @@ fn condition_is_checked_until_it_holds() {
         counted.fetch_add(1, Ordering::Relaxed) == 2
     });
     let end = Instant::now() + PATIENCE;
-    assert_eq!(third.wait(&info, silent.as_fd(), end), Waited::Ready);
+    assert_eq!(third.wait(&info, silent.as_fd(), end), ready());
     assert_eq!(checks.load(Ordering::Relaxed), 3);
 }
 

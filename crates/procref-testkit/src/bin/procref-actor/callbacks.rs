@@ -158,6 +158,8 @@ fn service_command(
             let mut command = ServiceCommand::new(&fake.program).args(fake.args());
             if spec.activated {
                 command = command.arg("--activated");
+            } else if spec.ready == Some(ReadySpec::NotifyPort) {
+                command = command.args(["--port", "--notify", "--notify-port"]);
             } else if spec.ready != Some(ReadySpec::AtOnce) {
                 command = command.args(["--listen", "{port}"]);
             }
@@ -196,7 +198,7 @@ fn readiness(callbacks: &Arc<Callbacks>, spec: &ReadySpec) -> Ready {
         ReadySpec::Unix(path) => Ready::unix(path),
         ReadySpec::Log(regex) => Ready::log(regex),
         ReadySpec::Command(line) => Ready::command(&line[0], &line[1..]),
-        ReadySpec::Notify => Ready::notify(),
+        ReadySpec::Notify | ReadySpec::NotifyPort => Ready::notify(),
         ReadySpec::Callback => {
             let callbacks = Arc::clone(callbacks);
             Ready::callback(move |_: &ServiceInfo| {

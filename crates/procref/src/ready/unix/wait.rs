@@ -16,6 +16,8 @@ pub(in crate::ready) enum ProbeResult {
     Alarm,
     /// Not ready yet, with the reason for the error message.
     NotYet(String),
+    /// The service sent something that cannot be used, with the reason.
+    Invalid(String),
     /// The probe cannot work, with the reason. A repetition would not help.
     Unusable(String),
 }
