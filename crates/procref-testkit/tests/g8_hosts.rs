@@ -185,6 +185,21 @@ fn g8_host_has_no_threads_of_procref_after_a_start() {
     assert!(run.output.status.success(), "{:?}", run.output);
 }
 
+/// An interpreter must raise the exception for Ctrl-C at once, whatever the service does.
+#[test]
+fn g9_interrupted_start_returns_at_once_and_leaves_nothing() {
+    let scene = scene!();
+    let run = Run::new(&scene, HOST, "interrupted");
+    for kind in ["command", "callback"] {
+        let line = run.line(&format!("{kind} interrupted"));
+        // The grace of the service is 2 s, and its start timeout 20 s.
+        assert!(milliseconds(&line) < 1000, "{line}");
+        run.line(&format!("{kind} stopped true"));
+    }
+    run.assert_nothing_left();
+    assert_eq!(records(&scene), Vec::<String>::new());
+}
+
 /// Compiles a library with a C compiler, which every machine with Rust has.
 fn library(scene: &Scene, source: &str) -> PathBuf {
     let (code, library) = (

@@ -199,6 +199,46 @@ impl SharedService {
     /// # }
     /// ```
     ///
+    /// # Cancellation
+    ///
+    /// This call returns only with a result. A program that must react to something else, such as Ctrl-C in an
+    /// interpreter, polls the future of [`acquire`](Self::acquire) on its own thread, and drops the future to give up.
+    /// The drop does not block: a thread of procref stops what was started, and releases the rest.
+    ///
+    /// ```no_run
+    /// use std::pin::pin;
+    /// use std::sync::Arc;
+    /// use std::task::{Context, Poll, Wake, Waker};
+    /// use std::thread::{self, Thread};
+    /// use std::time::Duration;
+    ///
+    /// use procref::{Result, ServiceHandle, SharedService};
+    ///
+    /// struct Unpark(Thread);
+    ///
+    /// impl Wake for Unpark {
+    ///     fn wake(self: Arc<Self>) {
+    ///         self.0.unpark();
+    ///     }
+    /// }
+    ///
+    /// /// Returns `None` if the caller is interrupted first.
+    /// fn acquire(
+    ///     service: &SharedService,
+    ///     is_interrupted: impl Fn() -> bool,
+    /// ) -> Result<Option<ServiceHandle>> {
+    ///     let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    ///     let mut acquire = pin!(service.acquire());
+    ///     while !is_interrupted() {
+    ///         if let Poll::Ready(acquired) = acquire.as_mut().poll(&mut Context::from_waker(&waker)) {
+    ///             return acquired.map(Some);
+    ///         }
+    ///         thread::park_timeout(Duration::from_millis(50));
+    ///     }
+    ///     Ok(None)
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// See [`acquire`](Self::acquire).

@@ -10,9 +10,10 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
-use std::thread;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use procref::{
@@ -202,6 +203,7 @@ pub(crate) fn main() -> ExitCode {
         }
         "counting-threads" => host.count_threads(),
         "foreign-memory" => host.measure_supervisors(),
+        "interrupted" => host.interrupt_starts(),
         "endless" => endless::run(&host),
         "panicking-subscriber" => panicking::run(&host),
         "refused-close-range" => {
@@ -394,6 +396,50 @@ impl Host {
                     stopped.unwrap_or(false)
                 ));
             }
+        }
+    }
+
+    /// Interrupts starts that wait for readiness, as the documentation of `acquire_blocking` shows. Prints how long that
+    /// takes.
+    fn interrupt_starts(&self) {
+        struct Unpark(Thread);
+        impl Wake for Unpark {
+            fn wake(self: Arc<Self>) {
+                self.0.unpark();
+            }
+        }
+        let never = ServiceCommand::new("sleep")
+            .arg("600")
+            .ready(Ready::log("never"));
+        let pending = || async { std::future::pending::<Result<ServiceInfo>>().await };
+        for (kind, builder) in [
+            ("command", self.builder("command").command(never)),
+            (
+                "callback",
+                self.builder("callback").on_first_acquire(pending),
+            ),
+        ] {
+            let service = builder.build().expect("a valid service");
+            let waker = Waker::from(Arc::new(Unpark(thread::current())));
+            let mut acquire = Box::pin(service.acquire());
+            let supervisors = || supervisors_of(service.name());
+            let is_started = || match supervisors().first() {
+                Some(supervisor) => kind == "callback" || !supervisor.children().is_empty(),
+                None => false,
+            };
+            while !is_started() {
+                let poll = acquire.as_mut().poll(&mut Context::from_waker(&waker));
+                assert!(poll.is_pending(), "the start cannot end");
+                thread::park_timeout(Duration::from_millis(5));
+            }
+            let interrupted = Instant::now();
+            drop(acquire);
+            print_fact(&format!(
+                "{kind} interrupted ms={}",
+                interrupted.elapsed().as_millis()
+            ));
+            let stopped = service.wait_stopped_blocking(Duration::from_secs(20));
+            print_fact(&format!("{kind} stopped {}", stopped.unwrap_or(false)));
         }
     }
 
