@@ -4,14 +4,14 @@
 ///
 /// The compiler adds calls of `memcpy` and its like. The test below searches this crate for calls that are missing
 /// here.
-pub fn functions() -> [usize; 30] {
+pub fn functions() -> [usize; 32] {
     macro_rules! addresses {
         ($($name:ident)*) => { [$(libc::$name as *const () as usize,)*] };
     }
     addresses!(
-        __errno_location _exit clock_gettime close dup2 execve fcntl getppid getrlimit inotify_add_watch kill memcmp
-        memcpy memmove memset open poll prctl pthread_sigmask read semctl sigaction sigaddset sigemptyset
-        sigfillset sigtimedwait strlen syscall waitpid write
+        __errno_location _exit clock_gettime close dup2 dup3 execve fcntl getppid getrlimit inotify_add_watch
+        inotify_init1 kill memcmp memcpy memmove memset open poll prctl pthread_sigmask read semctl sigaction
+        sigaddset sigemptyset sigfillset sigtimedwait strlen syscall waitpid write
     )
 }
 
