@@ -399,7 +399,7 @@ impl File {
         let mut diagnostics = Vec::new();
         for (name, service) in &self.services {
             for (key, used) in &service.used_ports {
-                if dependency(used).is_some_and(|it| !it.spec.has_port()) {
+                if dependency(used).is_some_and(|it| !it.spec.may_have_port()) {
                     diagnostics.push(self.diagnostic_at(service.position, format!(
                         "service `{name}`: `{key}`: `{{{used}.port}}` is used, but `{used}` has no port (set its `port`, \
                          or write `{{port}}` in its `start`)"

@@ -95,11 +95,17 @@ impl ServiceSpec {
             || ready.into_iter().chain(health).any(Ready::uses_port)
     }
 
+    /// Returns `true` if the service has a port, or may send one when it is ready.
+    pub fn may_have_port(&self) -> bool {
+        let sends = matches!(&self.ready, Some(When::Asked(probe)) if probe.may_send_port());
+        sends || self.has_port()
+    }
+
     /// Returns the name of an exported variable that has the port of a service without one.
     pub fn export_without_port(&self) -> Option<&str> {
         let mut exports = self.export.iter();
         let (name, _) = exports.find(|(_, value)| uses_port(value))?;
-        (!self.has_port()).then_some(name)
+        (!self.may_have_port()).then_some(name)
     }
 
     /// Returns this service as a dependency of another one. `runtime_dir` is absolute.

@@ -124,6 +124,18 @@ impl Ready {
         self.0.templates().into_iter().any(template::uses_port)
     }
 
+    /// Returns `true` if the service may send its port when it is ready.
+    ///
+    /// ```
+    /// use procref::Ready;
+    ///
+    /// assert!(Ready::notify().may_send_port());
+    /// assert!(!Ready::tcp().may_send_port());
+    /// ```
+    pub fn may_send_port(&self) -> bool {
+        matches!(self.0, Kind::Notify)
+    }
+
     /// The service accepts connections on its port, at 127.0.0.1 or ::1.
     ///
     /// The probe also reaches a service that listens at all addresses. The probe skips ::1 if another process

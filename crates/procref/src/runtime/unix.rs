@@ -14,7 +14,7 @@ pub(super) fn thread_id() -> u32 {
     rustix::thread::gettid()
         .as_raw_nonzero()
         .get()
-        .cast_unsigned()
+        .unsigned_abs()
 }
 
 /// Returns `true` if a thread of this process has this id. The thread is not in the list any more when a fork does not

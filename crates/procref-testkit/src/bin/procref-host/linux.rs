@@ -537,7 +537,7 @@ fn run_forked(host: u32) -> ! {
     // The host may have died before the call above, and then no signal comes. A child that asked for its parent here,
     // instead of getting `host`, would treat the process that adopted it as the host, and stay.
     // SAFETY: no pointers are passed.
-    while unsafe { libc::getppid() }.cast_unsigned() == host {
+    while unsafe { libc::getppid() }.unsigned_abs() == host {
         // SAFETY: no pointers are passed.
         unsafe { libc::pause() };
     }

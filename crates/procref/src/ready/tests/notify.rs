@@ -156,7 +156,7 @@ fn values_of_a_notification_are_returned_with_readiness() {
 fn invalid_value_in_a_notification_is_an_error_that_names_it() {
     let long = [b"PROCREF_META_a=".as_slice(), &[b'x'; 64 * 1024]].concat();
     let large = |key: u8| [b"PROCREF_META_", &[key][..], b"=", &[b'x'; 65_000]].concat();
-    let large: Vec<Vec<u8>> = (b'a'..b'z').map(large).collect();
+    let large: Vec<Vec<u8>> = (b'a'..=b'z').map(large).collect();
     let large: Vec<&[u8]> = large.iter().map(Vec::as_slice).collect();
     let port = "a port is a number from 1 to 65535";
     let key = "a key consists of ASCII letters, digits and `_`";
