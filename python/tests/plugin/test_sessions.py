@@ -75,7 +75,7 @@ def start_long_session(project: Project, *arguments: str) -> subprocess.Popen[st
     project.write("test_server.py", TESTS.format(count=300, pause=0.1))
     child = project.begin("-q", "-n", "3", *arguments)
     service = project.described()
-    wait_until(lambda: service.status().clients == 3, "three workers use the server")
+    wait_until(lambda: service.status().clients == 3, "three workers use the server", 60)
     return child
 
 
@@ -111,10 +111,21 @@ def test_session_whose_worker_kills_itself_keeps_the_service(project: Project) -
 
 
 def test_sessions_at_once_share_the_service(project: Project) -> None:
-    first = start_long_session(project, "-k", "asks[1")
-    second = project.begin("-q", "-n", "2", "-k", "asks[2")
-    outputs = [child.communicate(timeout=120)[0] for child in (first, second)]
-    assert (first.returncode, second.returncode) == (0, 0), outputs
+    go = project.directory / "go"
+    project.write(
+        "test_server.py",
+        "import os, time, pytest\n"
+        "@pytest.mark.parametrize('number', range(2))\n"
+        "def test_waits(server, number):\n"
+        f"    while not os.path.exists({str(go)!r}): time.sleep(0.01)\n",
+    )
+    sessions = [project.begin("-q", "-n", "2") for _ in range(2)]
+    service = project.described()
+    wait_until(lambda: service.status().clients == 4, "the workers of both sessions use the server", 60)
+    go.touch()
+    for session in sessions:
+        output, _ = session.communicate(timeout=120)
+        assert session.returncode == 0, output
     project.check_one_run()
 
 
