@@ -40,6 +40,15 @@ PATH=$bin:$PATH PROCREF_BUILT_BINARY=$scratch/procref \
 wheel=$(echo "$scratch"/wheels/procref-*.whl)
 "$bin/pip" install "$wheel"
 
+echo "-- the source distribution"
+# Compiling it would take minutes. Cargo finds everything in it that both programs are built from.
+(cd python && PATH=$bin:$PATH "$bin/python" -c "import build_backend; print(build_backend.build_sdist('$scratch'))")
+tar -xzf "$scratch/procref-$version.tar.gz" -C "$scratch"
+for manifest in Cargo.toml python/Cargo.toml; do
+    cargo metadata --locked --offline --format-version 1 --manifest-path "$scratch/procref-$version/$manifest" >/dev/null
+done
+grep -q "^Version: $version$" "$scratch/procref-$version/PKG-INFO"
+
 echo "-- types"
 "$bin/mypy" --config-file python/pyproject.toml python/tests/test_types.py
 # The directory python/procref would hide the installed package.
