@@ -53,6 +53,8 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
 
 def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
     """Writes the metadata of the wheel."""
+    # maturin checks that the directory for scripts exists.
+    _SCRIPTS.mkdir(parents=True, exist_ok=True)
     os.chdir(_HERE)
     return maturin.prepare_metadata_for_build_wheel(metadata_directory, config_settings)
 
