@@ -119,6 +119,8 @@ def procref_space(pytestconfig: pytest.Config) -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.config.getoption("setupplan", False):
+        return
     for marker in item.iter_markers("procref"):
         if not marker.args or marker.kwargs:
             pytest.fail("the marker procref takes the names of services: @pytest.mark.procref('pg')", pytrace=False)

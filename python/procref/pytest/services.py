@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,7 +98,7 @@ class Services:
             return self.handles[name]
         if name in self._failed:
             # Each test would wait as long as the first one.
-            raise self._failed[name]
+            raise self._failed[name].with_traceback(None)
         import procref
 
         try:
@@ -149,8 +150,14 @@ class Services:
     def release(self) -> None:
         """Releases all services, the last one first."""
         while self.handles:
-            _, handle = self.handles.popitem()
-            handle.release()
+            import procref
+
+            name, handle = self.handles.popitem()
+            try:
+                handle.release()
+            except procref.Error as error:
+                # The tests have their results already.
+                warnings.warn(f"procref: could not release {name}: {error}", stacklevel=1)
 
     def log_lines(self, count: int) -> list[tuple[str, str]]:
         """Returns the last lines of each service's log."""

@@ -36,8 +36,10 @@ def test_session_starts_the_service_once(project: Project, arguments: tuple[str,
     assert project.written() == before
 
 
-def test_session_that_collects_only_starts_nothing(project: Project) -> None:
-    for arguments in (["--collect-only"], ["--collect-only", "-n", "2"], ["--fixtures"], ["--help"], ["--markers"]):
+def test_session_that_runs_no_test_starts_nothing(project: Project) -> None:
+    project.write("test_marked.py", "import pytest\n@pytest.mark.procref('server')\ndef test_marked(): pass\n")
+    ways = ["--collect-only"], ["--collect-only", "-n", "2"], ["--setup-plan"], ["--fixtures"], ["--help"], ["--markers"]
+    for arguments in ways:
         code, output = project.pytest(*arguments)
         assert code == 0, output
     assert project.events() == []
