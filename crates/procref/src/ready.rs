@@ -350,6 +350,10 @@ pub(crate) enum Waited {
         last: String,
     },
     /// The service sent something that cannot be used, with the reason.
+    #[cfg_attr(
+        windows,
+        expect(dead_code, reason = "Windows has no notification socket")
+    )]
     Invalid(String),
     /// The probe itself cannot work.
     Unusable { waiting_for: String, why: String },
