@@ -10,7 +10,7 @@
 //! | [`dependency`] | the services that the helper joins |
 //! | [`protocol`] | the lines in the log and the files by which the helper reports |
 //! | [`failure`] | finds the reason of a failure in the log |
-//! | [`root`] | the hint about a server that refuses to run as root |
+//! | `root` | the hint about a server that refuses to run as root |
 
 pub mod command_line;
 pub mod dependency;
