@@ -61,13 +61,14 @@ def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
 
 def build_sdist(sdist_directory, config_settings=None):
     """Packs the sources of both programs, from a checkout with git."""
+    target = Path(sdist_directory).resolve()
     listed = subprocess.run(["git", "ls-files", "-z", *_SOURCES], cwd=_ROOT, check=True, stdout=subprocess.PIPE)
     with tempfile.TemporaryDirectory() as scratch:
         info = Path(scratch) / prepare_metadata_for_build_wheel(scratch, config_settings) / "METADATA"
         metadata = info.read_bytes()
     version = next(line[9:] for line in metadata.decode().splitlines() if line.startswith("Version: "))
     base = f"procref-{version}"
-    with tarfile.open(Path(sdist_directory) / f"{base}.tar.gz", "w:gz", dereference=True) as archive:
+    with tarfile.open(target / f"{base}.tar.gz", "w:gz", dereference=True) as archive:
         for name in filter(None, listed.stdout.decode().split("\0")):
             archive.add(_ROOT / name, f"{base}/{name}")
         for name, content in (("pyproject.toml", _PYPROJECT), ("PKG-INFO", metadata)):

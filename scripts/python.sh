@@ -53,7 +53,7 @@ echo "-- types"
 echo "-- tests"
 # pytest-forked does not work with pytest 9.
 environment forked python3 "$wheel" 'pytest>=8,<9' 'pytest-xdist>=3,<4' 'pytest-forked>=1.7,<2'
-options=(-n 4 -q -p no:cacheprovider --timeout 120 -c python/pyproject.toml)
+options=(-n 4 -q -p no:cacheprovider --timeout 120 --basetemp "$scratch/t" -c python/pyproject.toml)
 PROCREF_TEST_WHEEL=$wheel PROCREF_TEST_FORKED=$scratch/forked/bin/python \
     "$bin/pytest" "${options[@]}" "${@:-python/tests}"
 (($# == 0)) || exit 0
