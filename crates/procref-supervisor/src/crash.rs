@@ -148,7 +148,7 @@ points! {
         Lingering,
         LingerOver,
         LeftoversStopped,
-        Resigned,
+        Retired,
         FoundIdleAfterExit,
         SupervisorPublishedStopping,
         SupervisorEndedService,

@@ -16,13 +16,15 @@
 //!  4  launched      the service is forked, published as not ready, and waits at its gate
 //!  5  starting      wait until the lock is not shared any more: the starter has published READY, or it died
 //!     |                the instance serves     -> unlock, 6
-//!     |                otherwise               -> stop it, clear, unlink, resign or remove the set, exit
+//!     |                otherwise               -> stop it, clear, unlink, 8
 //!     |
 //!  6  watching      sleep until no reference and no pin is left, and own the lock on waking
 //!     |                lingering instance      -> unlock, sleep for the linger time or until a client joins
-//!     |                service exits by itself -> 8
+//!     |                service exits by itself -> stop the leftover processes, 8
 //!  7  stopping      mark as stopping, stop the instance, clear, unlink, remove the set, exit
-//!  8  exited        stop the leftover processes, resign if a client holds a reference, otherwise 7
+//!  8  retired       TREE - 1: a client may start the service again, with another supervisor
+//!                      there is another supervisor, or no set  -> exit
+//!                      no reference and no pin is left         -> 7
 //! ```
 //!
 //! # Invariants
@@ -55,9 +57,18 @@ enum Wake {
     ServiceExited,
 }
 
+/// The role of a supervisor while it waits until the service is idle.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Watching,
+    /// The processes of the service have exited, and this process does not hold TREE any more.
+    Retired,
+}
+
 /// Sleeps until a step is performed, the limit has passed, or the service has exited.
 async fn sleep<'a, O: SupervisorOps, F>(
     ops: &'a O,
+    role: Role,
     time: Option<Duration>,
     step: impl Fn(&'a LimitOf<O>) -> F,
 ) -> Result<Wake, Refused>
@@ -71,7 +82,7 @@ where
         // Set the limit first. If the child exits after that, its signal ends the sleep. The check that
         // follows detects an earlier exit. If the check came first, the supervisor would miss an exit between
         // the check and the limit.
-        if ops.has_exited() {
+        if ops.has_exited() && role == Role::Watching {
             return Ok(Wake::ServiceExited);
         }
         crash::point(Point::AboutToSleep);
@@ -86,7 +97,7 @@ where
 
 /// Runs a supervisor without children, from its registration to its exit.
 pub async fn watch<O: SupervisorOps>(set: SetOf<O>, ops: &O) {
-    let _ = watch_until_stopped(set, ops).await;
+    let _ = watch_until_stopped(set, ops, Role::Watching).await;
 }
 
 /// Runs a supervisor that launches a service and becomes the parent of its processes.
@@ -154,25 +165,44 @@ async fn watch_start_and_service<S: SubreaperOps>(
     set: SetOf<S>,
     subreaper: &S,
 ) -> Result<(), Refused> {
-    if let Start::Serving = watch_start(set, subreaper).await? {
-        subreaper.close_report();
-        if let Watched::ServiceExited = watch_until_stopped(set, subreaper).await? {
-            after_exit(set, subreaper).await?;
+    match watch_start(set, subreaper).await? {
+        Start::Serving => {
+            subreaper.close_report();
+            let watched = watch_until_stopped(set, subreaper, Role::Watching).await?;
+            if let Watched::Stopped = watched {
+                return Ok(());
+            }
+            subreaper.stop_leftovers().await;
+            crash::point(Point::LeftoversStopped);
+            set.retire(Lock::Keep, subreaper.exit_status()).await?;
+            crash::point(Point::Retired);
         }
+        Start::Cleared => {
+            set.retire(Lock::Release, subreaper.exit_status()).await?;
+            crash::point(Point::StartCleared);
+        }
+        Start::Unstoppable => return Ok(()),
     }
-    Ok(())
+    watch_retired(set, subreaper).await
 }
 
 /// The result of a start.
 enum Start {
     Serving,
-    Failed,
+    /// The instance is stopped and cleared. This process holds the lock.
+    Cleared,
+    /// The instance could not be stopped.
+    Unstoppable,
 }
 
 /// Watches the service until its starter has published it as ready, has cancelled the start, or has died.
 /// During this time, the supervisor shares the lock with the starter.
 async fn watch_start<S: SubreaperOps>(set: SetOf<S>, subreaper: &S) -> Result<Start, Refused> {
-    if let Wake::ServiceExited = sleep(subreaper, None, |limit| set.wait_alone(limit)).await? {
+    if let Wake::ServiceExited = sleep(subreaper, Role::Watching, None, |limit| {
+        set.wait_alone(limit)
+    })
+    .await?
+    {
         // The starter gets the report immediately, and cleans up. If it dies before it has finished, the code
         // below does the remaining cleanup. So this process keeps its share of the lock until the starter has
         // released the other share.
@@ -206,15 +236,10 @@ async fn watch_start<S: SubreaperOps>(set: SetOf<S>, subreaper: &S) -> Result<St
             true
         }
     };
-    if cleared {
-        match set.resign(Lock::Release, subreaper.exit_status()).await {
-            // No client waits for the service, and none can join while the lock is held.
-            Err(Refused::NotNow) => set.remove().await?,
-            done => done?,
-        }
-        crash::point(Point::StartCleared);
-    }
-    Ok(Start::Failed)
+    Ok(match cleared {
+        true => Start::Cleared,
+        false => Start::Unstoppable,
+    })
 }
 
 /// Returns a limit that only a signal ends.
@@ -223,36 +248,14 @@ fn unlimited<O: SupervisorOps>(ops: &O) -> &LimitOf<O> {
     ops.limit()
 }
 
-/// Resigns after a serving service has exited by itself.
-async fn after_exit<S: SubreaperOps>(set: SetOf<S>, subreaper: &S) -> Result<(), Refused> {
-    /// Time to wait for an idle set before checking again whether a client holds a reference.
-    const RETRY: Duration = Duration::from_millis(10);
-
-    subreaper.stop_leftovers().await;
-    crash::point(Point::LeftoversStopped);
-    loop {
-        // A client that holds a reference detects that the service is dead, and restarts it with another
-        // supervisor. That supervisor waits until this one has released TREE.
-        match set.resign(Lock::Keep, subreaper.exit_status()).await {
-            Err(Refused::NotNow) => {}
-            done => {
-                crash::point(Point::Resigned);
-                return done;
-            }
-        }
-        // No client holds a reference, so this process must remove the set. The sleep needs a limit, because
-        // a client may enter first. That client would wait for TREE, and this process for the client.
-        subreaper.set_limit(Some(RETRY));
-        match set.wait_idle(subreaper.limit()).await {
-            Ok(()) => {
-                crash::point(Point::FoundIdleAfterExit);
-                let snapshot = set.snapshot().await?;
-                return stop(set, snapshot, subreaper).await;
-            }
-            Err(Refused::NotNow) => {}
-            Err(gone) => return Err(gone),
-        }
-    }
+/// Waits until the service is started again or is not used any more. In the second case, removes the set.
+///
+/// A client that holds a reference detects that the service is dead, and starts it again. But clients may also exit without
+/// that: the kernel releases the reference of a program that `procref run` has become. So this process must remain
+/// until then. If it exited here, the set of the dead instance would remain until the next client, or `gc`.
+async fn watch_retired<S: SubreaperOps>(set: SetOf<S>, subreaper: &S) -> Result<(), Refused> {
+    watch_until_stopped(set, subreaper, Role::Retired).await?;
+    Ok(())
 }
 
 /// The reason why a supervisor stops watching its service.
@@ -262,12 +265,25 @@ enum Watched {
     ServiceExited,
 }
 
-async fn watch_until_stopped<O: SupervisorOps>(set: SetOf<O>, ops: &O) -> Result<Watched, Refused> {
+async fn watch_until_stopped<O: SupervisorOps>(
+    set: SetOf<O>,
+    ops: &O,
+    role: Role,
+) -> Result<Watched, Refused> {
     loop {
-        if let Wake::ServiceExited = sleep(ops, None, |limit| set.wait_idle(limit)).await? {
-            return Ok(Watched::ServiceExited);
+        match role {
+            Role::Watching => {
+                let wake = sleep(ops, role, None, |limit| set.wait_idle(limit)).await?;
+                if let Wake::ServiceExited = wake {
+                    return Ok(Watched::ServiceExited);
+                }
+                crash::point(Point::FoundIdle);
+            }
+            Role::Retired => {
+                sleep(ops, role, None, |limit| set.wait_idle_retired(limit)).await?;
+                crash::point(Point::FoundIdleAfterExit);
+            }
         }
-        crash::point(Point::FoundIdle);
         let snapshot = set.snapshot().await?;
         if snapshot.tree && !ops.is_subreaper() {
             // The supervisor of the current instance is its parent, and can stop all of its processes.
@@ -275,14 +291,15 @@ async fn watch_until_stopped<O: SupervisorOps>(set: SetOf<O>, ops: &O) -> Result
             crash::point(Point::Yielded);
             return Ok(Watched::Stopped);
         }
-        // An instance whose start or stop was interrupted by a death does not linger.
+        // A dead instance does not linger, nor does one whose start or stop was interrupted by a death.
         let serving = snapshot.instance.filter(Instance::is_serving);
+        let serving = serving.filter(|_| snapshot.ended.is_none());
         let linger = serving.map_or(0, |instance| instance.linger_ms);
         if linger > 0 {
             set.unlock().await?;
             crash::point(Point::Lingering);
             let linger = Duration::from_millis(linger.into());
-            match sleep(ops, Some(linger), |limit| set.wait_client(limit)).await? {
+            match sleep(ops, role, Some(linger), |limit| set.wait_client(limit)).await? {
                 Wake::Done => continue,
                 Wake::ServiceExited => return Ok(Watched::ServiceExited),
                 Wake::TimedOut => {}

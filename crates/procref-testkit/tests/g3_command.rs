@@ -329,13 +329,74 @@ fn g3_dead_command_is_replaced_and_status_shows_its_exit() {
     let first = scene.only_instance();
     let supervisor = scene.only_supervisor(&spec);
     first.kill();
-    supervisor.wait_exit();
+    let exit = deadline::until("the supervisor stores the exit status", || {
+        one.status().exit
+    });
+    assert_eq!(exit, "signal: 9 (SIGKILL)");
     assert_eq!(one.status().state, "Dead");
-    assert_eq!(one.status().exit.as_deref(), Some("signal: 9 (SIGKILL)"));
     let held = one.acquire();
     assert_eq!(held.got.generation, 2);
     assert_eq!(one.status().exit, None);
+    supervisor.wait_exit();
     one.kill();
+    scene.wait_removed(&spec, key);
+}
+
+/// The kernel releases the references of clients that are killed, so no client detects that the service is dead.
+#[test]
+fn g3_dead_command_is_removed_after_its_last_client_was_killed() {
+    let scene = scene!();
+    let spec = command(&scene, "mortal").with_linger_ms(1_000_000);
+    let (one, key) = scene.holder(&spec);
+    let two = scene.client(&spec);
+    two.acquire();
+    scene.kill_only_instance();
+    deadline::until("the supervisor stores the exit status", || {
+        one.status().exit
+    });
+    one.kill();
+    assert_eq!(two.status().state, "Dead");
+    assert!(kernel::find(key).is_some());
+    two.kill();
+    scene.wait_removed(&spec, key);
+}
+
+#[test]
+fn g3_supervisors_of_dead_instances_do_not_accumulate() {
+    let scene = scene!();
+    let spec = command(&scene, "often");
+    let (holder, key) = scene.holder(&spec);
+    for _ in 0..3 {
+        let supervisor = scene.only_supervisor(&spec);
+        scene.kill_only_instance();
+        deadline::until("the supervisor stores the exit status", || {
+            holder.status().exit
+        });
+        let next = scene.client(&spec);
+        next.acquire();
+        supervisor.wait_exit();
+        next.kill();
+    }
+    let _ = scene.only_supervisor(&spec);
+    holder.kill();
+    scene.wait_removed(&spec, key);
+}
+
+/// `force_stop` waits for all processes of the instance, and the supervisor stays for the other client.
+#[test]
+fn g3_forced_stop_of_a_command_leaves_its_supervisor_to_the_holders() {
+    let scene = scene!();
+    let spec = command(&scene, "stopped").with_args(["--workers", "2"]);
+    let (holder, key) = scene.holder(&spec);
+    let supervisor = scene.only_supervisor(&spec);
+    let other = scene.client(&spec);
+    let workers = scene.workers();
+    assert_eq!(workers.len(), 2, "{workers:?}");
+    other.stop(true, Via::TokioMulti).expect("stop");
+    assert!(workers.iter().all(|worker| !worker.is_live()));
+    assert!(supervisor.is_live());
+    assert_eq!(holder.status().state, "Absent");
+    holder.kill();
     scene.wait_removed(&spec, key);
 }
 

@@ -35,8 +35,8 @@
 //!   any code of the process. Other data that a step has written stays.
 //! - A reference and the lock belong to the *process*: any of its threads may release them. A child made by `fork`
 //!   has neither.
-//! - **A step does not wait**, except [`Object::wait_unlocked`] and [`Object::wait_removed`]. These two may
-//!   block the thread that polls them, so the engine polls them on separate threads.
+//! - **A step does not wait**, except [`Object::wait_unlocked`], [`Object::wait_tree_exited`] and
+//!   [`Object::wait_removed`]. These may block the thread that polls them, so the engine polls them on separate threads.
 //! - After an object is removed, every step on it returns [`Fault::Removed`], including the steps that sleep.
 //!
 //! The steps are `async` so that the model can switch to another process at each step. On a real kernel they are
@@ -181,6 +181,12 @@ pub(crate) trait Object: Send + Sync + 'static {
     /// Returns `false` if the limit has passed, and `None` if this kernel cannot wait with a limit.
     fn wait_unlocked_within(&self, _limit: Duration) -> Option<Step<bool>> {
         None
+    }
+
+    /// Sleeps until the processes of the service have exited, if a supervisor is their parent. Returns immediately on a
+    /// kernel without supervisors.
+    fn wait_tree_exited(&self) -> impl Future<Output = Step<()>> + Send {
+        async { Ok(()) }
     }
 
     /// Takes the lock **and** a reference, if no process holds the lock.

@@ -29,7 +29,7 @@ use crate::linux::observe;
 use crate::linux::service::Service;
 use crate::linux::stats::Stats;
 use crate::linux::workload::{self, CrashPlan, Fault};
-use crate::options::{Kind, Options};
+use crate::options::Options;
 
 /// Time in which clients run and are replaced, before the end of a round.
 const ROUND: Duration = Duration::from_millis(2200);
@@ -89,8 +89,6 @@ pub struct Runner {
     keys: Vec<i32>,
     /// Services whose supervisor was killed in this round.
     supervisor_killed: Vec<bool>,
-    /// Services of kind `command` whose instance was killed or unhealthy in this round.
-    instance_crashed: Vec<bool>,
     slots: Vec<Slot>,
     fork_server: ForkServer,
     dying: Vec<DyingProcess>,
@@ -170,7 +168,6 @@ impl Runner {
             runtime_dir,
             stats: Stats::default(),
             supervisor_killed: vec![false; services],
-            instance_crashed: vec![false; services],
             histories,
             keys,
             slots,
@@ -234,7 +231,6 @@ impl Runner {
             return self.violation(0, format!("files left behind: {files:?}"));
         }
         self.supervisor_killed.fill(false);
-        self.instance_crashed.fill(false);
         self.killed_supervisors.clear();
         self.histories.iter_mut().for_each(History::begin_round);
         Ok(())
@@ -381,8 +377,6 @@ impl Runner {
                 let live = self.histories[service].read_log(&mut self.stats)?;
                 for instance in live {
                     self.stats.killed.instances += 1;
-                    self.instance_crashed[service] |=
-                        self.histories[service].service.kind == Kind::Command;
                     self.histories[service].mark_disturbed(instance.pid);
                     self.kill_disturbing(service, instance, "service");
                 }
@@ -453,7 +447,6 @@ impl Runner {
             (false, None) => return Ok(()),
         };
         self.stats.unhealthy += 1;
-        self.instance_crashed[service] |= self.histories[service].service.kind == Kind::Command;
         let disturbance = format!("making {pid} unhealthy");
         self.histories[service].begin_disturbance(disturbance.clone());
         for instance in live {

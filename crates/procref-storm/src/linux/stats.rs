@@ -26,8 +26,6 @@ pub struct Stats {
     pub unhealthy: u64,
     /// Services that remained after their supervisor was killed, until a cleanup.
     pub unsupervised: u64,
-    /// Services of kind `command` whose instance and holders were killed.
-    pub dead: u64,
     /// Sets without an instance, because the starter was killed.
     pub empty: u64,
     /// Notes of failed starts whose only reader was killed.
@@ -126,10 +124,6 @@ impl fmt::Display for Stats {
             (
                 "services without a supervisor, removed by a cleanup",
                 self.unsupervised,
-            ),
-            (
-                "dead commands of killed clients, removed by a cleanup",
-                self.dead,
             ),
             ("sets without an instance, removed by a cleanup", self.empty),
             (

@@ -3,7 +3,7 @@
 //! They are built without allocation, because a supervisor must not allocate.
 
 use super::layout::{Values, slot};
-use super::steps::{MAX_OPS, Op, RELEASE_LOCK, RESIGN, UNLOCKED, op};
+use super::steps::{MAX_OPS, Op, RELEASE_LOCK, RETIRE, UNLOCKED, op};
 use crate::state::Ended;
 use crate::state::Lock;
 
@@ -28,9 +28,9 @@ impl OpList {
         all
     }
 
-    /// Returns the array by which a supervisor resigns and stores the exit status of the service.
-    pub fn resignation(to: [Op; 2], lock: Lock, ended: Option<Ended>) -> Self {
-        let mut list = Self::concat(&to, &RESIGN);
+    /// Returns the array by which a supervisor retires and stores the exit status of the service.
+    pub fn retirement(lock: Lock, ended: Option<Ended>) -> Self {
+        let mut list = Self::concat(&[RETIRE], &[]);
         if lock == Lock::Release {
             list.push(RELEASE_LOCK);
         }

@@ -5,7 +5,8 @@ use core::time::Duration;
 use super::layout::{Values, decode, encode, encode_stopping};
 use super::op_list::OpList;
 use super::steps::{
-    Op, RESIGN_TO, STEP_DOWN, SUPERVISE, SUPERVISE_TREE, UNLOCK, WAIT_ALONE, WAIT_CLIENT, WAIT_IDLE,
+    Op, STEP_DOWN, SUPERVISE, SUPERVISE_TREE, UNLOCK, WAIT_ALONE, WAIT_CLIENT, WAIT_IDLE,
+    WAIT_IDLE_RETIRED,
 };
 use crate::state::Lock;
 use crate::state::{Ended, Instance, Snapshot};
@@ -15,7 +16,7 @@ use crate::state::{Ended, Instance, Snapshot};
 pub enum Refused {
     /// A condition did not hold, or not before the limit.
     NotNow,
-    /// The set was removed, or is unusable.
+    /// The set was removed, is unusable, or has another supervisor that replaces this one.
     Gone,
 }
 
@@ -82,6 +83,12 @@ impl<C: SetCalls> SignalSafeSet<C> {
         self.0.sleep(&WAIT_IDLE, limit).await
     }
 
+    /// Sleeps until the service is idle, and then holds the lock. Fails with [`Refused::Gone`] if there is another
+    /// supervisor.
+    pub async fn wait_idle_retired(self, limit: &C::Limit) -> SetResult<()> {
+        self.0.sleep(&WAIT_IDLE_RETIRED, limit).await
+    }
+
     /// Sleeps until this process is the only holder of the lock.
     pub async fn wait_alone(self, limit: &C::Limit) -> SetResult<()> {
         self.0.sleep(&WAIT_ALONE, limit).await
@@ -97,20 +104,11 @@ impl<C: SetCalls> SignalSafeSet<C> {
         self.0.sleep(&WAIT_CLIENT, limit).await
     }
 
-    /// Releases SUPERVISOR and TREE, and stores the exit status of the service. With [`Lock::Release`], also
-    /// releases the share of the lock.
-    ///
-    /// Fails if no process holds the service and it is not pinned, because in that case this supervisor must
-    /// remove it.
-    pub async fn resign(self, lock: Lock, ended: Option<Ended>) -> SetResult<()> {
-        for to in RESIGN_TO {
-            let list = OpList::resignation(to, lock, ended);
-            let done = self.0.operate(list.ops()).await;
-            if done != Err(Refused::NotNow) {
-                return done;
-            }
-        }
-        Err(Refused::NotNow)
+    /// Releases TREE, and stores the exit status of the service. With [`Lock::Release`], also releases the share of the
+    /// lock. This process stays registered as a supervisor.
+    pub async fn retire(self, lock: Lock, ended: Option<Ended>) -> SetResult<()> {
+        let list = OpList::retirement(lock, ended);
+        self.0.operate(list.ops()).await
     }
 
     pub async fn unlock(self) -> SetResult<()> {

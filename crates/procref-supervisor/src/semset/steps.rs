@@ -4,7 +4,7 @@
 //! the changes of the operations before it. An operation with a delta of 0 requires that the slot is 0. An
 //! operation with a negative delta requires that the slot does not become negative.
 
-use super::layout::slot;
+use super::layout::{MAX_VALUE, slot};
 
 /// The length of the longest array: the slots of an instance, those of the limit, and the lock.
 pub const MAX_OPS: usize = 18;
@@ -88,6 +88,19 @@ pub const SUPERVISE: [Op; 2] = [undo(slot::SUPERVISOR, 1), op(slot::SUPERVISOR_P
 ///
 /// The array also takes the lock, because the count could change again after a plain wait for zero.
 pub const WAIT_IDLE: [Op; 4] = [op(slot::REFS, 0), op(slot::PIN, 0), UNLOCKED, TAKE_LOCK];
+/// Sleeps like [`WAIT_IDLE`], and fails with `ERANGE` if there is another supervisor.
+///
+/// A slot holds at most [`MAX_VALUE`], so the first operation is possible only while SUPERVISOR is 1. The kernel checks it
+/// again at every change of the set. So a retired supervisor wakes, and exits, when its service is started again. With
+/// [`WAIT_IDLE`] it would stay until the service is idle: one more process for each death of a service that clients hold.
+pub const WAIT_IDLE_RETIRED: [Op; 6] = [
+    op(slot::SUPERVISOR, MAX_VALUE as i16 - 1),
+    op(slot::SUPERVISOR, 1 - MAX_VALUE as i16),
+    op(slot::REFS, 0),
+    op(slot::PIN, 0),
+    UNLOCKED,
+    TAKE_LOCK,
+];
 /// Registers a supervisor that becomes the parent of the service. It sleeps until the processes of an earlier
 /// supervisor have exited. It shares the lock with its starter, so that the death of one of the two does not release
 /// the lock.
@@ -108,22 +121,16 @@ pub const SUPERVISE_TREE: [Op; 6] = [
 ];
 /// Sleeps until this process is the only holder of the lock, because its starter has released it or died.
 pub const WAIT_ALONE: [Op; 3] = [op(slot::LOCK, -1), op(slot::LOCK, 0), op(slot::LOCK, 1)];
-/// The conditions under which a supervisor may resign after its processes have exited: a client holds the service, or
-/// the service is pinned.
-///
-/// The check and the resignation are one array. If the supervisor resigned after a separate check, the last
-/// holder could die between the two, and no process would remove the set.
-pub const RESIGN_TO: [[Op; 2]; 2] = [
-    [op(slot::REFS, -1), op(slot::REFS, 1)],
-    [op(slot::PIN, -1), op(slot::PIN, 1)],
-];
+/// Releases TREE after all processes of the service have exited. The supervisor stays registered.
+pub const RETIRE: Op = undo(slot::TREE, -1);
+/// Sleeps until the processes of the service have exited, if a supervisor is their parent.
+pub const WAIT_TREE_EXITED: [Op; 1] = [op(slot::TREE, 0)];
 /// Reverts [`SUPERVISE_TREE`].
 pub const STEP_DOWN: [Op; 3] = [
     undo(slot::SUPERVISOR, -1),
     undo(slot::TREE, -1),
     RELEASE_LOCK,
 ];
-pub const RESIGN: [Op; 2] = [undo(slot::SUPERVISOR, -1), undo(slot::TREE, -1)];
 /// Sleeps until a process holds a reference.
 pub const WAIT_CLIENT: [Op; 2] = [op(slot::REFS, -1), op(slot::REFS, 1)];
 pub const WAIT_UNLOCKED: [Op; 1] = [UNLOCKED];

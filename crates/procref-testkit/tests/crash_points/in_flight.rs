@@ -51,7 +51,7 @@ impl InFlightCrash {
         let scene = scene!();
         let spec = scenario.spec(kind, &scene);
         let holder = scenario.prepare_holder(&scene, &spec);
-        let arrival = arrival(kind, point, scenario);
+        let arrival = arrival(point, scenario);
         let mark = scene.root().join("died");
         let crashing = crashing_actor(
             &scene,
@@ -250,7 +250,7 @@ pub fn kill_unknown_services(scene: &Scene, point: &CrashPoint) {
 
 /// Returns when the two other clients must begin, so that they are in the middle of an acquire when
 /// the process dies at `point`.
-fn arrival(kind: Kind, point: &CrashPoint, scenario: Scenario) -> (Phase, SuspendPoint) {
+fn arrival(point: &CrashPoint, scenario: Scenario) -> (Phase, SuspendPoint) {
     use Phase::{Acquiring, Idle, Leaving};
     match (scenario, point.name) {
         (_, "Entered" | "Locked") => (Acquiring, None),
@@ -284,10 +284,10 @@ fn arrival(kind: Kind, point: &CrashPoint, scenario: Scenario) -> (Phase, Suspen
         (
             Scenario::StartFailsPinned | Scenario::StartFailsBeside | Scenario::OnReadyFailsBeside,
             _,
-        ) => match (kind, scenario) {
+        ) => match scenario {
             // A supervisor still exists, so the client joins first and then finds the dead
             // instance.
-            (Kind::Callback, Scenario::StartFailsBeside | Scenario::OnReadyFailsBeside) => {
+            Scenario::StartFailsBeside | Scenario::OnReadyFailsBeside => {
                 (Acquiring, Some("Locked"))
             }
             _ => (Acquiring, Some("Entered")),

@@ -133,7 +133,7 @@ pub fn scenario(kind: Kind, point: &CrashPoint) -> Option<Scenario> {
         ) => ClientKilled,
         ("EnteredToStop" | "UnpinnedToStop" | "ClearedToStop", _) => StopsOnDemand,
         ("Lingering" | "LingerOver", _) => LingeringClientKilled,
-        ("LeftoversStopped" | "Resigned", Command) => ServiceDies,
+        ("LeftoversStopped" | "Retired", Command) => ServiceDies,
         ("FoundIdleAfterExit", Command) => ServiceAndHolderDie,
         ("SteppedDown" | "CleanedUp", Command) => StarterKilled,
         ("Yielded", Command) => TwoSupervisors,
@@ -157,7 +157,7 @@ pub fn scenario(kind: Kind, point: &CrashPoint) -> Option<Scenario> {
             "Prepared" | "Confirmed" | "Launched" | "GateOpened" | "Executed" | "ConfirmReceived"
             | "SteppedDown" | "CleanedUp" | "ServiceForked" | "ServicePublished" | "AtGate"
             | "GatePassed" | "ExitReported" | "TreeExitReported" | "StartSeen"
-            | "SharedLockReleased" | "StartCleared" | "LeftoversStopped" | "Resigned"
+            | "SharedLockReleased" | "StartCleared" | "LeftoversStopped" | "Retired"
             | "FoundIdleAfterExit" | "Yielded" | "RecordedNotified",
             Callback,
         ) => return None,
@@ -258,10 +258,12 @@ impl Scenario {
                 scene.make_unhealthy(scene.only_instance().pid)
             }
             Self::Unsupervised | Self::TwoSupervisors => kill_supervisors(spec),
-            Self::StartFailsBeside | Self::OnReadyFailsBeside => kill_service(scene, spec),
+            Self::StartFailsBeside | Self::OnReadyFailsBeside => {
+                kill_service(scene, || has_tree(key));
+            }
             Self::StartFailsPinned => {
                 holder.pin(&held);
-                kill_service(scene, spec);
+                kill_service(scene, || has_tree(key));
                 holder.kill();
             }
             Self::UnpinsForOthers => {
@@ -330,7 +332,7 @@ impl Scenario {
             }
             Self::RestartFails => {
                 crashing.acquire();
-                kill_service(&crash.scene, &crash.spec);
+                kill_service(&crash.scene, || crash.value(TREE) == Some(1));
                 let again = crashing.begin_acquire(Via::TokioMulti);
                 crash.begin_others_in(Phase::Acquiring, crashing.identity());
                 let _ = crashing.reply_or_exit(again);
@@ -428,6 +430,7 @@ impl Scenario {
 pub const REFERENCES: usize = 0;
 pub const LOCK: usize = 1;
 const SUPERVISOR: usize = 2;
+const TREE: usize = 3;
 
 fn wait_unlocked(key: i32) {
     deadline::until_true("the lock is free", || {
@@ -448,13 +451,13 @@ pub fn kill_supervisors(spec: &ServiceSpec) {
     }
 }
 
-/// Kills the only instance, and waits until a supervisor that is its parent has exited, too.
-fn kill_service(scene: &Scene, spec: &ServiceSpec) {
-    let service = scene.only_instance();
-    let supervisors = supervisors_of(&spec.name);
-    service.kill();
-    service.wait_exit();
-    if spec.command.is_some() {
-        supervisors.iter().for_each(|parent| parent.wait_exit());
-    }
+/// Returns `true` if a supervisor is the parent of the service's processes.
+pub fn has_tree(key: i32) -> bool {
+    kernel::find(key).is_some_and(|set| set.value(TREE).is_ok_and(|value| value > 0))
+}
+
+/// Kills the only instance, and waits until a supervisor that is its parent has retired.
+fn kill_service(scene: &Scene, has_tree: impl Fn() -> bool) {
+    scene.kill_only_instance();
+    deadline::until_true("no supervisor is the parent of the service", || !has_tree());
 }

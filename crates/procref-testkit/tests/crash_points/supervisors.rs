@@ -12,7 +12,7 @@ use procref_testkit::protocol::{
 use procref_testkit::{Actor, Held, Pending, Scene, deadline, kernel, scene};
 use rustix::process::Signal;
 
-use crate::scenarios::{Kind, REFERENCES, Scenario};
+use crate::scenarios::{Kind, REFERENCES, Scenario, has_tree};
 
 /// Returns the key of the set and a supervisor whose starter is dead. The supervisor is suspended
 /// at a step before it is registered.
@@ -42,17 +42,19 @@ fn wait_suspended_supervisor(spec: &ServiceSpec) -> Identity {
     })
 }
 
-/// Returns a client that holds a dead instance, whose supervisor has exited.
+/// Returns a client that holds a dead instance, whose supervisor has retired and was killed.
 fn holder_of_dead_instance(
     scene: &Scene,
     spec: &ServiceSpec,
     environment: &[(&str, &str)],
 ) -> (Actor, Held) {
     let holder = scene.actor_with_env(environment);
-    holder.build(spec);
+    let key = holder.build(spec);
     let held = holder.acquire();
     let supervisor = scene.only_supervisor(spec);
-    scene.only_instance().kill();
+    scene.kill_only_instance();
+    deadline::until_true("the supervisor retires", || !has_tree(key));
+    supervisor.kill();
     supervisor.wait_exit();
     (holder, held)
 }

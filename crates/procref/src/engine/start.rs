@@ -71,8 +71,9 @@ impl<W: Platform> Transition<W> {
             }
         };
         self.platform().check_record(&self.client().key).await?;
-        // A supervisor that is the parent of an older instance's processes exits when they do.
-        let supervised = snapshot.supervised && !snapshot.tree;
+        // A supervisor that is or was the parent of an older instance's processes would stop this instance as that one.
+        // If it has retired, it exits when there is another supervisor.
+        let supervised = snapshot.supervised && !snapshot.tree && snapshot.ended.is_none();
         if self.config.orphan == Orphan::Stop && !supervised {
             // The supervisor starts first, so that this process may be killed at any later time.
             self.supervise(object, self.config.stop()).await?;

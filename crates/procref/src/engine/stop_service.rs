@@ -3,10 +3,12 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::client::Client;
 use super::config::Config;
-use super::platform::{Blocker, CHECK_SUSPENDED, ObjectOf, Platform, ServiceProcess as _};
+use super::platform::{Blocker, CHECK_SUSPENDED, ObjectOf, Platform};
+use super::shared_wait::SharedWait;
 use super::transition::Transition;
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
@@ -176,22 +178,9 @@ impl<W: Platform> Transition<W> {
         };
         stopped.any = true;
         let grace = self.stop_of(&instance).await.grace;
-        let parent = self.parent(object, snapshot).await?;
         let generation = snapshot.generation;
         stopped.callback_error = self.stop(object, instance, generation).await?;
-        if let Some(parent) = parent {
-            // The supervisor stops the instance's other processes. Then it resigns, because this process holds a
-            // reference. The limit is the longest time that the supervisor needs: to stop and to kill them.
-            let limit = grace.saturating_add(KILL_TIMEOUT);
-            let platform = self.platform();
-            if !platform
-                .resuming_supervisor(object, parent.wait(limit))
-                .await?
-            {
-                let service = self.service();
-                tracing::error!(service, "the service has left processes that did not exit");
-            }
-        }
+        self.wait_tree_exited(object, grace).await?;
         // This is the order of the last client: clear, unlink.
         object.publish(None, generation, Lock::Keep).await?;
         crash::point(Point::ClearedToStop);
@@ -206,20 +195,32 @@ impl<W: Platform> Transition<W> {
         Ok(())
     }
 
-    /// Returns the supervisor, if it is the parent of the instance's processes.
-    async fn parent(
-        &self,
-        object: &Arc<ObjectOf<W>>,
-        snapshot: &Snapshot,
-    ) -> Step<Option<Arc<W::Process>>> {
-        if !snapshot.tree {
-            return Ok(None);
-        }
-        let Some(pid) = object.inspect().await?.supervisor else {
-            return Ok(None);
+    /// Waits until the supervisor has stopped the instance's other processes, if it is their parent.
+    ///
+    /// The exit of the supervisor would be the wrong event: it stays if other clients hold the service.
+    async fn wait_tree_exited(&self, object: &Arc<ObjectOf<W>>, grace: Duration) -> Step<()> {
+        // The longest time that the supervisor needs: to stop and to kill the processes.
+        let limit = grace.saturating_add(KILL_TIMEOUT);
+        let platform = self.platform();
+        let waited_on = Arc::clone(object);
+        let exited = async move {
+            match waited_on.wait_tree_exited().await {
+                Ok(()) | Err(Fault::Removed) => Ok(()),
+                Err(Fault::Refused(error)) => Err(error),
+            }
         };
-        let found = self.platform().find_process(pid).await?;
-        Ok(found.map(|(_, process)| Arc::new(process)))
+        let waiting = SharedWait::default();
+        let purpose = "wait for the exit of the service's processes";
+        let exited = waiting.wait(&platform, purpose, exited);
+        let exited = platform.resuming_supervisor(object, exited);
+        match platform.timeout(limit, exited).await {
+            Some(exited) => Ok(exited?),
+            None => {
+                let service = self.service();
+                tracing::error!(service, "the service has left processes that did not exit");
+                Ok(())
+            }
+        }
     }
 
     /// Returns `true` if another process is stopping the service, or is the only client and is starting or stopping it.

@@ -390,21 +390,10 @@ impl Machine {
         }
         // A client was killed between the creation of the set and the start of a supervisor.
         let empty = at(slot::REFS) == 0 && at(slot::LOCK) == 0 && at(slot::SUPERVISOR) == 0;
-        // The command died while clients held it, its supervisor resigned, and the clients were killed. Or a
-        // client stopped the service on demand, and was killed before it cleared the instance.
-        let crashed = left.crashes < had.crashes;
-        let on_demand = self
-            .scenario
-            .clients
-            .iter()
-            .flatten()
-            .any(|act| matches!(act, Act::Stop | Act::ForceStop));
         let killed = left.clients < had.clients;
-        let stopped = on_demand && killed && instance.is_some_and(|it| it.stopping);
         // A client whose first step was refused must remove the set, unless the client is killed.
         let refused = left.refusals < had.refusals;
         empty && instance.is_none() && (killed || !refused)
-            || self.scenario.by == By::Command && (crashed || stopped)
     }
 
     /// Returns a client that has not finished its script.

@@ -10,8 +10,8 @@ use super::scenario::{By, RELEASE_HANDLE, Recover, Scenario, Settings};
 use crate::engine::config::Orphan;
 use crate::kernel::semset::layout::{Values, decode, encode, slot};
 use crate::kernel::semset::steps::{
-    Op, STEP_DOWN, SUPERVISE, SUPERVISE_TREE, UNLOCK, WAIT_ALONE, WAIT_CLIENT,
-    WAIT_IDLE as WAIT_IDLE_OPS, op, undo,
+    Op, RETIRE, STEP_DOWN, SUPERVISE, SUPERVISE_TREE, UNLOCK, WAIT_ALONE, WAIT_CLIENT,
+    WAIT_IDLE as WAIT_IDLE_OPS, WAIT_IDLE_RETIRED, op, undo,
 };
 use crate::kernel::sim::SetId;
 use crate::kernel::table::Outcome;
@@ -66,7 +66,7 @@ pub(super) enum Mutation {
     NoGate,
     NoConfirm,
     ParentDeaf,
-    ResignsUnasked,
+    ExitsWithItsService,
     ClearsUpTooEarly,
     LeavesTheFilesOfAFailedStart,
     LeavesWhatWasLeftToIt,
@@ -74,21 +74,21 @@ pub(super) enum Mutation {
 }
 
 pub(super) const WAIT_IDLE: &str = "wait idle";
-const RESIGN: &str = "resign";
+pub(super) const WAIT_RETIRED: &str = "wait idle, retired";
 pub(super) const WRITE: &str = "write";
 
 /// Returns the name of a supervisor's array.
 pub(super) fn label(ops: &[Op]) -> &'static str {
-    let resigns = ops.contains(&undo(slot::TREE, -1)) && ops.len() > STEP_DOWN.len();
     match ops {
         _ if ops == SUPERVISE => "supervise",
         _ if ops == WAIT_IDLE_OPS => WAIT_IDLE,
+        _ if ops == WAIT_IDLE_RETIRED => WAIT_RETIRED,
         _ if ops == SUPERVISE_TREE => "supervise tree",
         _ if ops == STEP_DOWN => "step down",
         _ if ops == WAIT_ALONE => "wait alone",
         _ if ops == WAIT_CLIENT => "wait for a client",
         _ if ops == UNLOCK => "unlock",
-        _ if resigns => RESIGN,
+        _ if ops.first() == Some(&RETIRE) => "retire",
         _ => WRITE,
     }
 }
@@ -197,7 +197,6 @@ pub(super) fn supervisor_arrays(
             vec![without(ops, is_on(slot::LOCK))]
         }
         Some(Mutation::NoTree) => vec![without(ops, is_on(slot::TREE))],
-        Some(Mutation::ResignsUnasked) if label == RESIGN => vec![ops[2..].to_vec()],
         Some(Mutation::PublishesSlotBySlot) if label == WRITE => one_by_one(ops),
         Some(Mutation::LockWithoutUndo) => vec![without_undo(ops, slot::LOCK)],
         _ => vec![ops.to_vec()],
@@ -207,6 +206,11 @@ pub(super) fn supervisor_arrays(
 /// Returns `true` if the sleep ends at once.
 pub(super) fn skips_sleep(mutation: Option<Mutation>, label: &str) -> bool {
     mutation == Some(Mutation::ClearsUpTooEarly) && label == "wait alone"
+}
+
+/// Returns `true` if a supervisor exits after the processes of its service have exited.
+pub(super) fn exits_early(mutation: Option<Mutation>, label: &str) -> bool {
+    mutation == Some(Mutation::ExitsWithItsService) && label == WAIT_RETIRED
 }
 
 /// Returns `true` if a supervisor that steps down does not clean up.
@@ -548,7 +552,7 @@ pub(super) fn mutated_platforms() -> Vec<MutatedPlatform> {
             &["does not end", STUCK, LEFT],
         ),
         (
-            Mutation::ResignsUnasked,
+            Mutation::ExitsWithItsService,
             both_killed(crashes(command())),
             &[LEFT],
         ),

@@ -122,13 +122,16 @@ impl SetCalls for &SimCalls {
         let (set, process) = (self.set, &self.process);
         let id = process.id;
         let label = mutations::label(ops);
-        if label == mutations::WAIT_IDLE {
+        if label == mutations::WAIT_IDLE || label == mutations::WAIT_RETIRED {
             // A supervisor keeps nothing from one round to the next, so its position is its whole state.
             process.lock().forget_history(id, (label, self.noted.get()));
         }
         let mutation = process.lock().scenario.mutation;
         if mutations::skips_sleep(mutation, label) {
             return Ok(());
+        }
+        if mutations::exits_early(mutation, label) {
+            return Err(Refused::Gone);
         }
         let [ops] = mutations::supervisor_arrays(mutation, ops, true)
             .try_into()

@@ -174,7 +174,6 @@ impl Runner {
                     self.histories[service].note(text);
                     *match cause {
                         KilledRole::Supervisor => &mut self.stats.unsupervised,
-                        KilledRole::Holders => &mut self.stats.dead,
                         KilledRole::Starter => &mut self.stats.empty,
                         KilledRole::Waiter => &mut self.stats.unread_notes,
                     } += 1;
@@ -225,7 +224,7 @@ impl Runner {
         if set.is_some_and(Counts::is_empty) {
             return Some(KilledRole::Starter);
         }
-        self.instance_crashed[service].then_some(KilledRole::Holders)
+        None
     }
 
     fn clean_up(&mut self, service: usize, set: Option<Counts>) -> Verdict {
@@ -280,8 +279,6 @@ impl Runner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum KilledRole {
     Supervisor,
-    /// The service is a command and its instance died, so its supervisor finished. Then its holders were killed.
-    Holders,
     /// The client was killed before it started a supervisor.
     Starter,
     /// The client was killed while it waited for a start, which failed.

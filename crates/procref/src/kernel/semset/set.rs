@@ -175,6 +175,14 @@ impl<A: SemArray> Object for Set<A> {
         self.array.operate_within(operation, &WAIT_UNLOCKED, limit)
     }
 
+    async fn wait_tree_exited(&self) -> Step<()> {
+        let operation = "wait for the exit of the service's processes";
+        self.array
+            .operate(operation, &WAIT_TREE_EXITED, Wait::Yes)
+            .await
+            .map(drop)
+    }
+
     async fn try_enter(&self) -> Step<bool> {
         self.take_reference("take the lock and a reference", &ENTER)
             .await

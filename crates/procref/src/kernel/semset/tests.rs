@@ -2,7 +2,7 @@ use procref_supervisor::state::{MAX_GENERATION, MAX_LINGER_MS};
 
 use super::layout::{MAX_VALUE, decode, encode, flag, slot};
 use super::op_list::OpList;
-use super::steps::{RESIGN_TO, op};
+use super::steps::op;
 use crate::kernel::{Ended, Instance, Lock};
 use crate::process::Identity;
 
@@ -107,12 +107,12 @@ fn exit_status_is_decoded_as_encoded() {
         Ended::Killed(255),
     ] {
         assert_eq!(Ended::decode(ended.encode()), Some(ended));
-        let ops = OpList::resignation(RESIGN_TO[0], Lock::Release, Some(ended));
+        let ops = OpList::retirement(Lock::Release, Some(ended));
         assert_eq!(
             ops.ops().last(),
             Some(&op(slot::EXIT, ended.encode() as i16))
         );
-        assert_eq!(ops.ops().len(), 6);
+        assert_eq!(ops.ops().len(), 3);
     }
     assert_eq!(Ended::decode(0), None);
 }

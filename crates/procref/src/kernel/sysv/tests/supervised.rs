@@ -178,38 +178,60 @@ fn late_supervisor_does_not_wait_for_another_tree() {
 }
 
 #[test]
-fn tree_supervisor_resigns_only_to_a_holder_or_a_pin() {
-    let scratch = Scratch::new("resigns");
+fn retired_supervisor_stays_registered_and_stores_the_exit_status() {
+    let scratch = Scratch::new("retires");
     let set = entered(&scratch);
     let set_calls = set.signal_safe();
-    let supervise = || {
-        run(set_calls.supervise_tree(LONG)).unwrap();
-        run(set.unlock()).unwrap();
-    };
-    supervise();
-    run(set_calls.resign(Lock::Release, Some(Ended::Killed(9)))).unwrap();
+    run(set_calls.supervise_tree(LONG)).unwrap();
+    run(set.unlock()).unwrap();
+    run(set_calls.retire(Lock::Release, Some(Ended::Killed(9)))).unwrap();
     let left = run(set.snapshot()).unwrap();
     assert_eq!(left.ended, Some(Ended::Killed(9)));
-    assert!(!left.locked && !left.tree && !left.supervised);
-    assert_eq!(left.clients, 1);
+    assert!(!left.locked && !left.tree && left.supervised);
+    assert_eq!(
+        run(set_calls.wait_idle_retired(&until(SOON))),
+        Err(Refused::NotNow),
+        "a client holds the service"
+    );
+    run(set.wait_tree_exited()).unwrap();
 
     run(set.pin()).unwrap();
     assert!(run(set.leave_pinned()).unwrap());
-    assert!(run(set.try_lock()).unwrap());
-    supervise();
-    run(set_calls.resign(Lock::Release, None)).unwrap();
-    let left = run(set.snapshot()).unwrap();
-    assert!(left.pinned && !left.locked && !left.tree && !left.supervised);
-
-    assert!(run(set.unpin()).unwrap());
-    assert!(run(set.try_lock()).unwrap());
-    supervise();
     assert_eq!(
-        run(set_calls.resign(Lock::Release, None)),
-        Err(Refused::NotNow)
+        run(set_calls.wait_idle_retired(&until(SOON))),
+        Err(Refused::NotNow),
+        "the service is pinned"
     );
-    let kept = run(set.snapshot()).unwrap();
-    assert!(kept.locked && kept.tree && kept.supervised);
+    assert!(run(set.unpin()).unwrap());
+    run(set_calls.wait_idle_retired(&until(LONG))).unwrap();
+    assert!(run(set.snapshot()).unwrap().locked);
+}
+
+#[test]
+fn retired_supervisor_wakes_when_there_is_another_supervisor() {
+    let scratch = Scratch::new("replaced");
+    let set = entered(&scratch);
+    let set_calls = set.signal_safe();
+    run(set_calls.supervise()).unwrap();
+    let retired = thread::spawn(move || {
+        let start = Instant::now();
+        (
+            run(set_calls.wait_idle_retired(&until(LONG))),
+            start.elapsed(),
+        )
+    });
+    while run(scratch.raw().sleepers(slot::REFS)).unwrap() == 0 {
+        thread::yield_now();
+    }
+    run(set_calls.supervise_tree(LONG)).unwrap();
+    let (woken, took) = retired.join().unwrap();
+    assert_eq!(woken, Err(Refused::Gone));
+    assert!(took < LONG / 2, "it slept for {took:?}");
+    // It does not sleep at all if it is late.
+    assert_eq!(
+        run(set_calls.wait_idle_retired(&until(LONG))),
+        Err(Refused::Gone)
+    );
 }
 
 #[test]
