@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::error::{Error, Result};
 use crate::file;
@@ -37,6 +38,27 @@ pub(crate) struct ServiceLog {
     pub(crate) path: PathBuf,
     /// The file's size when this run began, in bytes.
     pub(crate) start: u64,
+    /// The rotated log when this run began. If there is another one, this run has written it.
+    rotated: Option<RotatedLog>,
+}
+
+/// The properties by which a rotated log is recognized.
+#[derive(Debug, PartialEq, Eq)]
+struct RotatedLog {
+    size: u64,
+    modified: Option<SystemTime>,
+}
+
+impl RotatedLog {
+    /// Returns the rotated log of this log, or `None` if there is none.
+    fn of(log: &Path) -> Option<Self> {
+        let [_, rotated] = files(log);
+        let metadata = fs::symlink_metadata(rotated).ok()?;
+        metadata.is_file().then(|| Self {
+            size: metadata.len(),
+            modified: metadata.modified().ok(),
+        })
+    }
 }
 
 impl ServiceLog {
@@ -59,10 +81,12 @@ impl ServiceLog {
             fs::rename(&path, rotated).map_err(|error| failed("rotate", error))?;
             (file, size) = create().map_err(|error| failed("open", error))?;
         }
+        let rotated = RotatedLog::of(&path);
         Ok(Self {
             file,
             path,
             start: size,
+            rotated,
         })
     }
 
@@ -81,20 +105,40 @@ impl ServiceLog {
     /// Returns the end of this run's output, and `true` if there is more output before it.
     fn last_bytes(&self) -> io::Result<(Vec<u8>, bool)> {
         let size = self.file.metadata()?.len();
+        let was_rotated = RotatedLog::of(&self.path) != self.rotated;
         // The log was truncated during this run, so all of it belongs to this run.
-        let start = if self.start > size { 0 } else { self.start };
+        let start = match was_rotated || self.start > size {
+            true => 0,
+            false => self.start,
+        };
         let from = start.max(size.saturating_sub(TAIL_BYTES));
-        let mut bytes = vec![0; usize::try_from(size - from).unwrap_or(0)];
-        let mut filled = 0;
-        while filled < bytes.len() {
-            match file::read_at(&self.file, &mut bytes[filled..], from + filled as u64)? {
-                0 => break,
-                read => filled += read,
-            }
+        let bytes = read_range(&self.file, from, size)?;
+        if from > start || !was_rotated {
+            return Ok((bytes, from > start));
         }
-        bytes.truncate(filled);
-        Ok((bytes, from > start))
+        // The lines before those of the log are at the end of the rotated log.
+        let [_, rotated] = files(&self.path);
+        let rotated = File::open(rotated)?;
+        let size = rotated.metadata()?.len();
+        let from = size.saturating_sub(TAIL_BYTES - bytes.len() as u64);
+        let mut older = read_range(&rotated, from, size)?;
+        older.extend(bytes);
+        Ok((older, true))
     }
+}
+
+/// Returns the bytes of a file between two offsets. If the file is shorter, returns fewer bytes.
+fn read_range(file: &File, from: u64, end: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(end - from).unwrap_or(0)];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match file::read_at(file, &mut bytes[filled..], from + filled as u64)? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
 }
 
 /// Returns the paths of the log and of the rotated log, which are removed with the service.

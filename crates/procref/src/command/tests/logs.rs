@@ -76,6 +76,26 @@ fn tail_shows_only_lines_of_this_run() {
     assert_eq!(log.tail(), "after");
 }
 
+#[test]
+fn tail_continues_in_the_log_that_this_run_has_rotated() {
+    let scratch = scratch();
+    let path = scratch.path("log");
+    let [_, rotated] = files(&path);
+    fs::write(&rotated, "of an earlier run\n").unwrap();
+    write(&open(&path, 1000).unwrap(), b"before\n");
+    let log = open(&path, 1000).unwrap();
+    write(&log, b"one\n");
+    assert_eq!(log.tail(), "one");
+    // More than the limit, so the log is empty after the rotation.
+    let long = "x".repeat(1200);
+    write(&log, format!("{long}\ntwo\nthree\n").as_bytes());
+    assert!(rotate_running("it", &path, 1000).unwrap());
+    assert_eq!(fs::metadata(&path).unwrap().len(), 0);
+    assert_eq!(log.tail(), "two\nthree", "half a line is left out");
+    write(&log, b"four\n");
+    assert_eq!(log.tail(), "two\nthree\nfour");
+}
+
 fn log_truncated(path: &Path, bytes: &[u8]) {
     fs::write(path, bytes).unwrap();
 }
