@@ -18,6 +18,8 @@ use crate::ready::{Addresses, CommandProbe, Kind, LogLines, Probe};
 use crate::template;
 
 #[cfg(unix)]
+mod sockets;
+#[cfg(unix)]
 mod unix;
 #[cfg(windows)]
 mod windows;
@@ -62,6 +64,8 @@ impl ServiceCommand {
             let reason = format!("could not {what}: {error}");
             Error::not_started(service, &self.shown(), reason, Some(error))
         };
+        #[cfg(unix)]
+        sockets::remove_stale(service, key.namespace.dir());
         let bound = self.bind(service)?;
         let port = bound.number;
         let fill = |template: &OsStr| template::expand(template, port, key.namespace.dir());

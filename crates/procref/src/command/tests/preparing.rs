@@ -284,3 +284,31 @@ fn prepared_descriptors_are_closed_by_exec() {
         assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
     }
 }
+
+/// The program of nginx, for example, fails if its socket is left from a run that was killed.
+#[test]
+fn prepare_removes_only_sockets_that_no_process_has_bound() {
+    use std::os::unix::net::{UnixDatagram, UnixListener};
+
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
+
+    let scratch = scratch();
+    let path = |name: &str| scratch.path(name);
+    drop(UnixListener::bind(path("stale")).unwrap());
+    drop(UnixDatagram::bind(path("stale-datagram")).unwrap());
+    fs::write(path("file"), "").unwrap();
+    std::os::unix::fs::symlink(path("nowhere"), path("link")).unwrap();
+    let _listening = UnixListener::bind(path("listening")).unwrap();
+    let _datagram = UnixDatagram::bind(path("datagram")).unwrap();
+    let bound = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+    let address = SocketAddrUnix::new(path("bound")).unwrap();
+    rustix::net::bind(&bound, &address).unwrap();
+
+    truth().prepare(&scratch.key).unwrap();
+    for name in ["stale", "stale-datagram"] {
+        assert!(!path(name).exists(), "{name} is left");
+    }
+    for name in ["file", "link", "listening", "datagram", "bound"] {
+        assert!(path(name).symlink_metadata().is_ok(), "{name} is removed");
+    }
+}
