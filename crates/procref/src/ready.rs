@@ -174,8 +174,8 @@ impl Ready {
 
     /// Another program, run in the service's environment and working directory, exits with status 0.
     ///
-    /// procref runs the program again until it succeeds. The program gets no input, and its output is
-    /// discarded. A run that takes longer than 10 s, or than the remaining start timeout, is killed with its
+    /// procref runs the program again until it succeeds. The program gets no input, and on Unix the error
+    /// about a start that takes too long contains the last lines of its output. A run that takes longer than 10 s, or than the remaining start timeout, is killed with its
     /// process group.
     ///
     /// ```

@@ -47,17 +47,36 @@ impl CommandProbe {
         match run.wait(&watch) {
             Ok(Ok(status)) if ExitStatus::success(&status) => ProbeResult::Ready,
             Ok(Ok(status)) => {
-                ProbeResult::NotYet(format!("it {}{}", exit_clause(status), advice(status)))
+                let (exit, output) = (exit_clause(status), printed(run.output()));
+                ProbeResult::NotYet(format!("it {exit}{}{output}", advice(status)))
             }
             Ok(Err(woken)) => {
+                let output = printed(run.output());
                 run.end();
                 match woken {
                     WakeReason::Alarm => ProbeResult::Alarm,
-                    _ => ProbeResult::NotYet(format!("it did not end within {limit:.1?}")),
+                    _ => ProbeResult::NotYet(format!("it did not end within {limit:.1?}{output}")),
                 }
             }
             Err(error) => refused(&error),
         }
+    }
+}
+
+/// Returns the last lines of a run's output, as the end of a message.
+fn printed(output: &[u8]) -> String {
+    const LINES: usize = 3;
+    let text = String::from_utf8_lossy(output);
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let lines: Vec<&str> = lines.collect();
+    let last = lines[lines.len().saturating_sub(LINES)..].join(" | ");
+    let last: String = last
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    match last.is_empty() {
+        true => String::new(),
+        false => format!(", and printed: {last}"),
     }
 }
 

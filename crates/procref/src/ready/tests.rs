@@ -371,6 +371,18 @@ fn command_probe_repeats_until_it_succeeds() {
 }
 
 #[test]
+fn command_probe_reports_the_last_lines_of_its_output() {
+    is_late(
+        &shell("echo 1; echo 2; echo; printf '\\033[1m3'; echo; echo no database >&2; exit 3"),
+        "exited with status 3, and printed: 2 |  [1m3 | no database",
+    );
+    is_late(&shell("exec >&- 2>&-; exit 3"), "exited with status 3");
+    // More than a pipe holds. The program would not exit if the pipe were not read.
+    let chatty = shell("head -c 1000000 /dev/zero");
+    assert_eq!(wait(&chatty, PATIENCE), Waited::Ready);
+}
+
+#[test]
 fn command_probe_that_cannot_be_executed_fails_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let script = |name: &str, text: &str, mode: u32| {

@@ -15,7 +15,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::ptr;
 
-use rustix::event::PollFlags;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal};
@@ -33,26 +33,44 @@ pub(super) struct Run {
     monitor: Pid,
     /// The pipe on which the monitor reports how the program ended.
     status: OwnedFd,
+    /// The pipe for the program's output. `None` after its end.
+    output: Option<OwnedFd>,
+    /// The end of the output.
+    tail: Vec<u8>,
 }
+
+/// The largest part of a run's output that is kept, in bytes.
+const TAIL: usize = 1024;
+
+/// The size of the buffer that reads the output. A pipe has at most 16 of them, unless the program has enlarged it.
+const BLOCK: usize = 4096;
 
 impl Run {
     pub(super) fn start(trial: &CommandProbe) -> io::Result<Self> {
         let image = Image::new(trial)?;
         let (status, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-        let null = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/null")?;
+        let (output, printer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        // Only this end: the program expects a blocking output.
+        rustix::io::ioctl_fionbio(&output, true)?;
+        let null = OpenOptions::new().read(true).open("/dev/null")?;
         let before = block_signals();
         let monitor = match fork_unseen() {
-            0 => image.monitor(null.as_raw_fd(), writer.as_raw_fd()),
+            0 => {
+                let io = [null.as_raw_fd(), printer.as_raw_fd(), printer.as_raw_fd()];
+                image.monitor(io, writer.as_raw_fd())
+            }
             monitor => monitor,
         };
         let error = io::Error::last_os_error();
         set_signal_mask(&before);
         let monitor = i32::try_from(monitor).ok().filter(|&monitor| monitor > 0);
         let monitor = monitor.and_then(Pid::from_raw).ok_or(error)?;
-        Ok(Self { monitor, status })
+        Ok(Self {
+            monitor,
+            status,
+            output: Some(output),
+            tail: Vec::new(),
+        })
     }
 
     /// Waits for the exit status, the alarm or the end of the time. Returns an error if the program could not
@@ -61,10 +79,20 @@ impl Run {
         &mut self,
         watch: &ReadinessWait<'_>,
     ) -> io::Result<Result<ExitStatus, WakeReason>> {
-        match watch.wait_for(&self.status, PollFlags::IN) {
-            WakeReason::Event => {}
-            woken => return Ok(Err(woken)),
+        loop {
+            match watch.wait_readable([&self.status].into_iter().chain(&self.output)) {
+                WakeReason::Event => {}
+                woken => return Ok(Err(woken)),
+            }
+            // The program must not wait for room in the pipe.
+            self.read_output();
+            let mut status = [PollFd::new(&self.status, PollFlags::IN)];
+            if poll(&mut status, Some(&Timespec::default())) != Ok(0) {
+                break;
+            }
         }
+        // The program may have printed its reason between the read and its exit.
+        self.read_output();
         let mut bytes = [0; End::SIZE];
         let read = File::from(self.status.try_clone()?).read_exact(&mut bytes);
         read.map_err(|_| io::Error::other("its monitor was killed"))?;
@@ -72,6 +100,32 @@ impl Run {
             End::Refused(errno) => Err(io::Error::from_raw_os_error(errno)),
             End::Status(status) => Ok(Ok(ExitStatus::from_raw(status))),
         }
+    }
+
+    /// Reads the output that is available, and keeps its end.
+    fn read_output(&mut self) {
+        let mut block = [0; BLOCK];
+        // A limit, because the program may print faster than this loop reads.
+        for _ in 0..16 {
+            let Some(output) = &self.output else {
+                return;
+            };
+            match rustix::io::read(output, &mut block) {
+                Ok(0) => self.output = None,
+                Ok(read) => {
+                    self.tail.extend_from_slice(&block[..read]);
+                    let old = self.tail.len().saturating_sub(TAIL);
+                    self.tail.drain(..old);
+                }
+                Err(Errno::INTR) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Returns the end of the output that was read.
+    pub(super) fn output(&self) -> &[u8] {
+        &self.tail
     }
 
     /// Kills the program with its process group.
@@ -153,12 +207,12 @@ impl Image {
     }
 
     /// Runs in the monitor: forks the program, waits for it, and reports how it ended.
-    fn monitor(&self, null: RawFd, status: RawFd) -> ! {
+    fn monitor(&self, io: [RawFd; 3], status: RawFd) -> ! {
         let _ = rustix::process::setpgid(None, None);
         // Set the default action, because the kernel keeps no status if SIGCHLD is ignored.
         set_default_signals();
         let child = match fork_here() {
-            0 => self.execute(null, status),
+            0 => self.execute(io, status),
             child => i32::try_from(child).unwrap_or(-1),
         };
         if child <= 0 {
@@ -184,11 +238,11 @@ impl Image {
     }
 
     /// Runs in the monitor's child: executes the program.
-    fn execute(&self, null: RawFd, status: RawFd) -> ! {
+    fn execute(&self, io: [RawFd; 3], status: RawFd) -> ! {
         // Moves the descriptors above the standard ones, which a host may have closed.
         // SAFETY: no pointers are passed.
         let status = unsafe { libc::fcntl(status, libc::F_DUPFD_CLOEXEC, 3) };
-        let refused = self.prepare(null).err().unwrap_or_else(|| {
+        let refused = self.prepare(io).err().unwrap_or_else(|| {
             reset_signals();
             let (args, env) = (self.args.pointers.as_ptr(), self.env.pointers.as_ptr());
             // SAFETY: `program` is a NUL-terminated string. `args` and `env` are null-terminated arrays of
@@ -201,14 +255,16 @@ impl Image {
     }
 
     /// Returns the number of an error.
-    fn prepare(&self, null: RawFd) -> Result<(), i32> {
+    fn prepare(&self, io: [RawFd; 3]) -> Result<(), i32> {
         // The copies are above the target descriptors, because `dup2` of a descriptor to itself would leave
         // it close-on-exec.
-        // SAFETY: no pointers are passed.
-        let null = unsafe { libc::fcntl(null, libc::F_DUPFD_CLOEXEC, 3) };
-        for place in 0..3 {
+        let copies = io.map(|fd| {
             // SAFETY: no pointers are passed.
-            if null == -1 || unsafe { libc::dup2(null, place) } == -1 {
+            unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) }
+        });
+        for (place, copy) in (0..).zip(copies) {
+            // SAFETY: no pointers are passed.
+            if copy == -1 || unsafe { libc::dup2(copy, place) } == -1 {
                 return Err(last_errno());
             }
         }

@@ -1,6 +1,6 @@
 //! Waits for one descriptor, the alarm and the clock.
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -84,20 +84,29 @@ impl<'a> ReadinessWait<'a> {
 
     /// Waits until the deadline or the alarm.
     pub(in crate::ready) fn rest(&self) -> WakeReason {
-        self.poll(None)
+        self.poll([])
     }
 
     /// Waits until the descriptor is ready for `flags`, or has failed.
     pub(in crate::ready) fn wait_for(&self, fd: &OwnedFd, flags: PollFlags) -> WakeReason {
-        self.poll(Some(PollFd::from_borrowed_fd(fd.as_fd(), flags)))
+        self.poll([PollFd::from_borrowed_fd(fd.as_fd(), flags)])
+    }
+
+    /// Waits until one of the descriptors is readable, or has failed.
+    pub(in crate::ready) fn wait_readable<'b>(
+        &self,
+        fds: impl IntoIterator<Item = &'b OwnedFd>,
+    ) -> WakeReason {
+        let fds = fds.into_iter().map(AsFd::as_fd);
+        self.poll(fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)))
     }
 
     /// The alarm is the first descriptor and takes precedence: data that a service sent before it died does
     /// not make it ready.
-    fn poll(&self, fd: Option<PollFd<'_>>) -> WakeReason {
+    fn poll<'b>(&'b self, watched: impl IntoIterator<Item = PollFd<'b>>) -> WakeReason {
         let alarm = self.alarm.iter();
         let alarm = alarm.map(|alarm| PollFd::from_borrowed_fd(*alarm, PollFlags::IN));
-        let mut fds: Vec<PollFd<'_>> = alarm.chain(fd).collect();
+        let mut fds: Vec<PollFd<'_>> = alarm.chain(watched).collect();
         loop {
             let left = self.left();
             let timeout = Timespec {
