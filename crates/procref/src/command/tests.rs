@@ -268,6 +268,11 @@ mod errors {
             "service `web`: `prog` was killed by signal 9 (SIGKILL) after 120ms, before it was \
              ready; no output in /x.log"
         );
+        assert_eq!(
+            exited(3 << 8, ""),
+            "service `web`: `prog` exited with status 3 after 120ms, before it was ready (it gave no reason: run its \
+             command by hand, or let it print more); no output in /x.log"
+        );
         let core = exited(libc::SIGSEGV | 0x80, "");
         assert!(core.contains("(SIGSEGV) and left a core dump"), "{core}");
         assert!(exited(0, "").contains("must stay in the foreground"));

@@ -58,9 +58,13 @@ impl Error {
         after: Duration,
         (log, lines): (PathBuf, String),
     ) -> Self {
-        let advice = match status.success() {
-            true => format!(" ({})", foreground::advice(line)),
-            false => String::new(),
+        let advice = match status.code() {
+            Some(0) => format!(" ({})", foreground::advice(line)),
+            // The command itself is not shown, because it may be a program that executes another one.
+            Some(_) if lines.is_empty() => {
+                " (it gave no reason: run its command by hand, or let it print more)".to_owned()
+            }
+            _ => String::new(),
         };
         Self::Exited {
             service: service.to_owned(),

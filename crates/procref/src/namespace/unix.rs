@@ -23,7 +23,13 @@ pub(super) fn create(dir: &Path, origin: Origin) -> Result<()> {
         .mode(0o700)
         .recursive(origin != Origin::Default)
         .create(dir)
-        .map_err(|error| Error::runtime_dir_io(dir, "could not create it", error))
+        .map_err(|error| Error::RuntimeDir {
+            path: dir.to_owned(),
+            reason: format!(
+                "could not create it: {error} (set PROCREF_RUNTIME_DIR to a directory that this user can create)"
+            ),
+            source: Some(error),
+        })
 }
 
 /// Refuses to create a directory inside another user's directory. The variable may come from that user's
