@@ -98,6 +98,18 @@ impl AcquiredServices {
         self.only().expect("the command names one service")
     }
 
+    /// Returns the generation of the service of a command that names one.
+    pub(crate) fn generation(&self) -> u32 {
+        self.0.generation()
+    }
+
+    /// Reads the instances that serve now, after a restart. This process holds them by the same references.
+    pub(crate) fn refresh(&mut self, resolved: &ResolvedServices) -> Result<()> {
+        let services = resolved.all().map(helper::build);
+        let services: Vec<SharedService> = services.collect::<procref::Result<_>>()?;
+        Ok(self.0.refresh(resolved, &services)?)
+    }
+
     pub(crate) fn running(&self) -> &[RunningService] {
         self.0.running()
     }

@@ -53,8 +53,8 @@ pub(crate) enum Command {
     /// List the services
     #[command(visible_alias = "list")]
     Ps(PsArgs),
-    /// Show the state and the clients of a service
-    Status(NamedArgs),
+    /// Show the state and the clients of services
+    Status(StatusArgs),
     /// Print the output of services, also of those that have stopped
     Logs(LogsArgs),
     /// Stop services
@@ -177,6 +177,7 @@ pub(crate) struct HoldArgs {
     /// A process that gets the same pid later does not count. If the process exits before the service is acquired,
     /// nothing is started or held.
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(allow_negative_numbers = true)]
     pub(crate) for_pid: Option<u32>,
 
     #[command(flatten)]
@@ -233,6 +234,17 @@ pub(crate) struct PsArgs {
 pub(crate) struct NamedArgs {
     /// Name of the service
     pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) which: Which,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StatusArgs {
+    /// Names of the services
+    #[arg(value_name = "NAME", required = true)]
+    pub(crate) names: Vec<String>,
     #[command(flatten)]
     pub(crate) which: Which,
     #[command(flatten)]

@@ -3,9 +3,11 @@
 //! The shell's script executes procref with the variable [`VARIABLE`] and the words of the command line, and procref
 //! prints the possible words. A script with all words in it cannot know the services of a project.
 
+use std::collections::BTreeSet;
 use std::env;
-use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{self, PathBuf};
 
 use clap::{Arg, Command, CommandFactory as _, Parser as _};
 use clap_complete::engine::{
@@ -13,11 +15,15 @@ use clap_complete::engine::{
 };
 use clap_complete::env::CompleteEnv;
 use procref_config::files::find::FILE_NAME;
+use procref_config::program;
 
 use crate::args::{self, Cli};
 use crate::config;
 use crate::globals::Globals;
 use crate::runtime_dir::services;
+
+/// The variable with the index of the word to complete. Some shells do not set it, and complete the last word.
+const INDEX: &str = "_CLAP_COMPLETE_INDEX";
 
 /// The variable that asks for completions.
 pub(crate) const VARIABLE: &str = "PROCREF_COMPLETE";
@@ -37,10 +43,50 @@ fn command() -> Command {
 
 fn with_values(arg: Arg) -> Arg {
     match arg.get_id().as_str() {
-        "name" | "names" => arg.add(ArgValueCandidates::new(service_names)),
+        "name" => arg.add(ArgValueCandidates::new(service_names)),
+        "names" => arg.add(ArgValueCompleter::new(names_or_client)),
         "config" => arg.add(ArgValueCompleter::new(files)),
         _ => arg,
     }
+}
+
+/// Returns the names of services, or the words of a client's command line after `--`.
+///
+/// clap_complete treats all positional words alike, also those after `--`.
+fn names_or_client(current: &OsStr) -> Vec<CompletionCandidate> {
+    let words: Vec<OsString> = env::args_os()
+        .skip_while(|word| word != "--")
+        .skip(1)
+        .collect();
+    let index = env::var(INDEX).ok().and_then(|index| index.parse().ok());
+    let index = index.unwrap_or(words.len().saturating_sub(1));
+    let before = &words[..index.min(words.len())];
+    let Some(dashes) = before.iter().position(|word| word == "--") else {
+        let begin = current.to_string_lossy();
+        let mut names = service_names();
+        names.retain(|name| name.get_value().to_string_lossy().starts_with(&*begin));
+        return names;
+    };
+    let is_program = dashes + 1 == before.len();
+    let is_path = current.to_string_lossy().contains(path::is_separator);
+    match is_program && !is_path {
+        true => programs(current),
+        false => PathCompleter::any().complete(current),
+    }
+}
+
+/// Returns the programs in `PATH` whose names begin with this text.
+fn programs(current: &OsStr) -> Vec<CompletionCandidate> {
+    let begin = current.to_string_lossy();
+    let path = env::var_os("PATH").unwrap_or_default();
+    let entries = env::split_paths(&path).filter_map(|dir| fs::read_dir(dir).ok());
+    let names: BTreeSet<OsString> = entries
+        .flat_map(|entries| entries.flatten())
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&*begin))
+        .filter(|entry| program::find_in(entry.path().as_os_str(), None).is_some())
+        .map(|entry| entry.file_name())
+        .collect();
+    names.into_iter().map(CompletionCandidate::new).collect()
 }
 
 /// Returns the services of the files that apply here, and the running services.

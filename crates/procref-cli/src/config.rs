@@ -1,6 +1,7 @@
 //! The configuration that applies to the working directory, and what commands say about it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use procref::{Collected, Services};
 use procref_config::files::diagnostic::{most_similar, suggestion};
@@ -149,4 +150,10 @@ pub(crate) fn no_file(globals: &Globals) -> Result<String> {
         "there is no {FILE_NAME} in {} or above it (`procref init` writes one)",
         path_text(&selection(globals).dir()?)
     ))
+}
+
+/// Returns the project file that applies in the working directory until a file is written there. Returns `None` if a file
+/// is named, because the search finds no other one then.
+pub(crate) fn outer_file(globals: &Globals) -> Result<Option<PathBuf>> {
+    Ok(selection(globals).outer_file()?)
 }

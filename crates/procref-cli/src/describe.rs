@@ -1,6 +1,6 @@
 //! Describes services and processes in texts for people.
 
-use procref::{ServiceInfo, SharedService};
+use procref::{Holder, ServiceInfo, SharedService, State, Status};
 
 use crate::error::Error;
 
@@ -29,6 +29,29 @@ pub(crate) fn instance(info: &ServiceInfo) -> String {
 /// Returns the error for a service that exited while this process held it, with the last line of its log.
 pub(crate) fn exited_error(service: &SharedService) -> Error {
     procref_config::exited::exited_error(service).into()
+}
+
+/// Returns the process that is stopping the service, if it holds a reference for that time.
+///
+/// Such a process takes its reference so that no leftover remains if all clients exit before the stop is done. It does not
+/// use the service, so it is not a client.
+fn stopping_process(status: &Status) -> Option<u32> {
+    let pid = status.transition()?;
+    let is_holder = status.holders().iter().any(|holder| holder.pid() == pid);
+    (status.state() == State::Stopping && is_holder).then_some(pid)
+}
+
+/// Returns the number of clients.
+pub(crate) fn clients(status: &Status) -> u32 {
+    let stopping = u32::from(stopping_process(status).is_some());
+    status.clients().saturating_sub(stopping)
+}
+
+/// Returns the clients that the kernel names.
+pub(crate) fn holders(status: &Status) -> impl Iterator<Item = &Holder> {
+    let stopping = stopping_process(status);
+    let holders = status.holders().iter();
+    holders.filter(move |holder| Some(holder.pid()) != stopping)
 }
 
 /// Returns the text that follows a pid if the process is suspended.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use procref_config::{ConfigError, Message};
@@ -9,6 +10,7 @@ use procref_config::{ConfigError, Message};
 use crate::exit::{
     CLIENT_NOT_EXECUTABLE, CLIENT_NOT_FOUND, FAILED, HELD, NOT_RUNNING, TOO_LATE, USAGE,
 };
+use crate::output;
 use crate::text::shown;
 
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
@@ -116,6 +118,34 @@ impl Error {
     /// Returns `true` if the reader of the output has exited.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+/// The failures of a command that continues after a failure.
+#[derive(Debug, Default)]
+pub(crate) struct Failures {
+    errors: Vec<Error>,
+    code: Option<u8>,
+}
+
+impl Failures {
+    /// Adds an error, which is printed at the end of the command.
+    pub(crate) fn add(&mut self, error: Error) {
+        self.add_code(error.code());
+        self.errors.push(error);
+    }
+
+    /// Adds a failure that the output of the command states.
+    pub(crate) fn add_code(&mut self, code: u8) {
+        self.code.get_or_insert(code);
+    }
+
+    /// Prints the errors. Returns the exit code of the first failure, or success if there is none.
+    pub(crate) fn report(self) -> ExitCode {
+        for error in &self.errors {
+            output::error(error);
+        }
+        self.code.map_or(ExitCode::SUCCESS, ExitCode::from)
     }
 }
 

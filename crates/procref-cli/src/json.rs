@@ -14,7 +14,7 @@ use procref_config::running::RunningService;
 use serde::Serialize;
 
 use crate::acquire::AcquiredServices;
-use crate::describe::{exit_signal, pid, port};
+use crate::describe::{self, exit_signal, pid, port};
 use crate::error::Result;
 use crate::resolve::NamedService;
 
@@ -91,8 +91,8 @@ impl ServiceJson {
             log: status.log_path().map(Path::to_owned),
             started_at: status.started_at().map(moment),
             uptime_ms: status.uptime().map(milliseconds),
-            clients: status.clients(),
-            holders: status.holders().iter().map(HolderJson::new).collect(),
+            clients: describe::clients(status),
+            holders: describe::holders(status).map(HolderJson::new).collect(),
             unknown_holders: status.unknown_holders(),
             pinned: status.is_pinned(),
             linger_ms: milliseconds(status.linger()),
@@ -157,8 +157,8 @@ impl InstanceJson {
     }
 
     pub(crate) fn acquired(services: &AcquiredServices) -> Self {
-        let (service, handle) = services.service();
-        Self::new(service, handle.generation(), services.variables())
+        let (service, _) = services.service();
+        Self::new(service, services.generation(), services.variables())
     }
 
     /// Returns the instance of a service that was ready a moment ago.

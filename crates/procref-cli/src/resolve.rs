@@ -179,9 +179,35 @@ impl<'a> NamedService<'a> {
         }
     }
 
+    /// Returns the status of the service. If the service is not running, the error states what starts it.
+    pub(crate) fn required(&self) -> Result<Status> {
+        let status = self.service.status()?;
+        match status.state() {
+            State::Absent if status.clients() == 0 => Err(self.to_start()),
+            _ => Ok(status),
+        }
+    }
+
+    /// Returns the error that the service is not running, with the command that starts it.
+    pub(crate) fn to_start(&self) -> Error {
+        let mut error = self.not_running();
+        if let (Error::NotRunning { service, hint, .. }, true) =
+            (&mut error, self.spec.start.is_some())
+        {
+            if hint.is_empty() {
+                let quoted = shell_words::quote(service);
+                *hint = format!(
+                    " (`procref run {quoted} -- COMMAND` starts it for a command, and `procref pin {quoted}` keeps it \
+                     running)"
+                );
+            }
+        }
+        error
+    }
+
     /// Returns the service as a client would find it now. Fails if it is not ready.
     fn ready(&self) -> Result<RunningService> {
-        let status = require(self)?;
+        let status = self.required()?;
         let dir = self.service.runtime_dir();
         match (status.state(), status.instance()) {
             (State::Ready, Some(info)) => Ok(RunningService::new(

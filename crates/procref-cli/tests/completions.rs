@@ -86,6 +86,24 @@ fn bash_completes_services_recipes_and_options() {
 }
 
 #[test]
+fn bash_completes_programs_and_files_after_the_dashes() {
+    let workspace = Workspace::new();
+    let project = workspace.project("app", SERVICES);
+    fs::write(project.dir.join("redis.conf"), "").expect("write a file");
+    let programs = offered(&project, &["procref", "run", "redis", "--", "mkfif"]);
+    assert_eq!(programs, ["mkfifo"]);
+    // Not the service.
+    let programs = offered(&project, &["procref", "run", "web", "--", "redis.c"]);
+    assert_eq!(programs, [""]);
+    let files = offered(&project, &["procref", "run", "web", "--", "cat", "red"]);
+    assert_eq!(files, ["redis.conf"]);
+    let files = offered(&project, &["procref", "run", "web", "--", "./red"]);
+    assert_eq!(files, ["./redis.conf"]);
+    let services = offered(&project, &["procref", "run", "web", "red"]);
+    assert_eq!(services, ["redis"], "before the dashes");
+}
+
+#[test]
 fn bash_completes_the_files_of_known_projects() {
     let workspace = Workspace::new();
     let project = workspace.project("app", "[services.web]\nstart = \"sleep 60\"\n");

@@ -5,11 +5,12 @@
 mod support;
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use procref_testkit::deadline;
 use support::{
-    is_kept_log, output_text,
+    is_kept_log, live_process, output_text,
     sandbox::{Running, Sandbox},
     workspace::{Project, Workspace},
 };
@@ -150,4 +151,130 @@ fn logs_follow_waits_for_a_start() {
     let (code, stderr) = project.failure(&["logs", "-f", "dbb"]);
     assert_eq!(code, 3);
     assert!(stderr.contains("did you mean `db`?"), "{stderr}");
+}
+
+/// Returns the log of a running service.
+fn log_of(project: &Project<'_>) -> PathBuf {
+    let status = project.output(&["status", "db", "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+    PathBuf::from(status["log"].as_str().expect("a path"))
+}
+
+/// Writes the part of a log before a rotation.
+fn write_older_part(log: &Path, text: &str) {
+    let path = PathBuf::from(format!("{}.1", log.display()));
+    fs::write(&path, text).expect("write a file");
+    // `gc` removes only private files.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("chmod");
+}
+
+#[test]
+fn logs_begin_with_the_part_before_a_rotation() {
+    let workspace = Workspace::new();
+    let project = workspace.project("app", NUMBERED);
+    set_run(&project, "one");
+    project.output(&["pin", "db"]);
+    let log = log_of(&project);
+    write_older_part(&log, "a\nb\n");
+    let last = |number: &str| project.output(&["logs", "db", "-n", number]);
+    let check = || {
+        assert_eq!(project.output(&["logs", "db"]), "a\nb\nrun one\n\n");
+        assert_eq!(last("3"), "b\nrun one\n\n");
+        assert_eq!(last("2"), "run one\n\n");
+        assert_eq!(last("0"), "");
+    };
+    check();
+    project.output(&["stop", "db"]);
+    check();
+}
+
+/// A rotation may move output that was not printed yet.
+#[test]
+fn logs_follow_prints_what_a_rotation_has_moved() {
+    let workspace = Workspace::new();
+    let project = workspace.project("app", NUMBERED);
+    set_run(&project, "one");
+    project.output(&["pin", "db"]);
+    let log = log_of(&project);
+    let mut follower = Running::new(&mut project.procref(&["logs", "-f", "db"]));
+    assert_eq!(follower.line(), "run one");
+    assert_eq!(follower.line(), "");
+    let moved = "of another run\nrun one\n\nmoved\n";
+    write_older_part(&log, moved);
+    fs::write(&log, "").expect("truncate the log");
+    assert_eq!(follower.line(), "moved");
+    fs::write(&log, "new\n").expect("write a file");
+    assert_eq!(follower.line(), "new");
+    project.output(&["stop", "db"]);
+    assert_eq!(follower.wait().code(), Some(0));
+}
+
+#[test]
+fn logs_follow_separates_two_runs_on_stderr() {
+    let workspace = Workspace::new();
+    let project = workspace.project("app", NUMBERED);
+    set_run(&project, "one");
+    project.output(&["run", "db", "--", "true"]);
+    project.output(&["wait", "db", "--stopped", "--timeout", "60s"]);
+    set_run(&project, "two");
+    for (options, message) in [
+        (&[][..], "procref: service `db` was started again\n"),
+        (&["--quiet"], ""),
+    ] {
+        let words = [&["logs", "-f", "db"], options].concat();
+        let mut command = project.procref(&words);
+        let stderr = workspace.path("stderr");
+        command.stderr(fs::File::create(&stderr).expect("create a file"));
+        let mut follower = Running::new(&mut command);
+        follower.line_containing("run ");
+        wait_watching(&follower);
+        project.output(&["run", "db", "--", "true"]);
+        follower.line_containing("run two");
+        assert_eq!(follower.wait().code(), Some(0));
+        assert_eq!(fs::read_to_string(&stderr).expect("read"), message);
+    }
+}
+
+#[test]
+fn logs_of_several_report_unknown_names_and_print_the_others() {
+    let workspace = Workspace::new();
+    let project = workspace.project("app", NUMBERED);
+    set_run(&project, "one");
+    project.output(&["run", "db", "--", "true"]);
+    let logs = ["logs", "no-such-service", "db", "-n", "2"];
+    let output = project.procref(&logs).output().expect("run procref");
+    let (out, err) = output_text(&output);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(out.contains("db              | run one\n"), "{out}");
+    assert!(err.contains("no service `no-such-service` in"), "{err}");
+}
+
+/// `run` has become its client, which knows nothing of procref. So only the supervisor can remove the dead service.
+#[test]
+fn g6_dead_service_is_removed_when_its_client_exits() {
+    let workspace = Workspace::new();
+    let project = workspace.project("app", NUMBERED);
+    set_run(&project, "one");
+    let client = project.hold("db", ":");
+    let mut follower = Running::new(&mut project.procref(&["logs", "-f", "db"]));
+    assert_eq!(follower.line(), "run one");
+    let status = project.output(&["status", "db", "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+    live_process(&status["pid"].to_string()).kill();
+    deadline::until_true("`status` states how the service died", || {
+        let status = project.procref(&["status", "db"]).output();
+        let status = status.expect("run procref");
+        let text = output_text(&status).0;
+        assert!(status.status.code() == Some(0) || status.status.code() == Some(3));
+        text.contains("dead, it was killed by signal 9 (its next client starts it again)")
+    });
+    let listed = project.output(&["ps"]);
+    let row = listed.lines().find(|line| line.starts_with("db"));
+    let columns: Vec<&str> = row.expect("a row").split_whitespace().collect();
+    assert_eq!(columns[..3], ["db", "dead", "1"]);
+    client.leave();
+    assert_eq!(follower.line(), "");
+    assert_eq!(follower.wait().code(), Some(0));
+    workspace.wait_no_leftovers();
+    assert!(project.output(&["ps"]).contains("absent"));
 }

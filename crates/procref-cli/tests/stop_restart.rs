@@ -8,6 +8,7 @@ use procref_testkit::observe::Identity;
 use serde_json::{Value, json};
 use support::{
     live_process, output_text,
+    sandbox::Running,
     workspace::{Project, Workspace},
 };
 
@@ -78,12 +79,77 @@ fn stop_of_several_reports_each_failure_and_stops_the_others() {
     assert_eq!(of("db")["stopped"], false);
     let reason = of("db")["error"].as_str().expect("an error");
     assert!(reason.contains("service `db`"), "{reason}");
-    let (code, _) = project.failure(&["stop", "db", "no-such-service", "--force"]);
-    assert_eq!(code, 3);
-    assert!(is_running(&project, "db"), "an unknown name stops nothing");
-    project.output(&["stop", "db", "cache", "--force"]);
+    let unknown = ["stop", "no-such-service", "db", "--force", "--json"];
+    let output = project.procref(&unknown).output().expect("run procref");
+    assert_eq!(output.status.code(), Some(3));
+    let (out, err) = output_text(&output);
+    assert!(err.contains("no service `no-such-service` in"), "{err}");
+    let stopped: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(
+        stopped["services"][0],
+        json!({ "name": "db", "stopped": true, "error": null })
+    );
+    assert_eq!(stopped["services"][1]["name"], "no-such-service");
+    assert_eq!(stopped["services"][1]["stopped"], false);
+    assert!(stopped["services"][1]["error"].is_string(), "{stopped}");
     assert!(!is_running(&project, "db"));
     client.leave();
+}
+
+#[test]
+fn status_of_several_reports_unknown_names_and_shows_the_others() {
+    let workspace = Workspace::new();
+    let project = workspace.project("app", DEPENDENT);
+    project.output(&["pin", "web"]);
+    let both = project.output(&["status", "web", "db"]);
+    let names: Vec<&str> = both
+        .lines()
+        .filter_map(|line| line.strip_prefix("service:"))
+        .map(str::trim)
+        .collect();
+    assert_eq!(names, ["web", "db"]);
+    let status = ["status", "no-such-service", "db", "--json"];
+    let output = project.procref(&status).output().expect("run procref");
+    assert_eq!(output.status.code(), Some(3));
+    let (out, err) = output_text(&output);
+    assert!(err.contains("`no-such-service`"), "{err}");
+    let listed: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(listed["services"][0]["state"], "absent");
+    assert_eq!(listed["services"][1]["state"], "ready");
+    project.output(&["stop", "--all"]);
+}
+
+/// While `stop` waits for the process, it holds a reference. It is not a client.
+#[test]
+fn stop_is_not_a_client_while_it_waits() {
+    let workspace = Workspace::new();
+    let project = workspace.project(
+        "app",
+        "[services.db]\nstart = \"sh -c 'trap : TERM; echo up; while :; do sleep 600 & wait; done'\"\n\
+         ready = 'log:up'\ngrace = '5s'\n",
+    );
+    project.output(&["pin", "db"]);
+    let mut stop = project
+        .procref(&["stop", "db"])
+        .spawn()
+        .expect("run procref");
+    let stopping = procref_testkit::deadline::until("the service is being stopped", || {
+        let status = project.procref(&["status", "db", "--json"]).output();
+        let (out, _) = output_text(&status.expect("run procref"));
+        let status: Value = serde_json::from_str(&out).expect("JSON");
+        (status["state"] == "stopping").then_some(status)
+    });
+    assert_eq!(stopping["clients"], 0, "{stopping}");
+    assert_eq!(stopping["holders"], json!([]), "{stopping}");
+    assert_eq!(stopping["transition"], stop.id());
+    let listed = project.output(&["ps"]);
+    let row = listed.lines().find(|line| line.starts_with("db"));
+    let columns: Vec<&str> = row.expect("a row").split_whitespace().collect();
+    assert_eq!(
+        columns[..5],
+        ["db", "stopping", "by", &stop.id().to_string(), "0"]
+    );
+    assert!(stop.wait().expect("wait for procref").success());
 }
 
 #[test]
@@ -170,13 +236,82 @@ fn restart_keeps_the_pin_and_uses_the_present_file() {
     project.output(&["stop", "--all"]);
 }
 
+/// Without a client, `db` would stop again before `web` starts, and start a second time for `web`.
+#[test]
+fn restart_starts_a_dependency_once_and_reports_its_running_instance() {
+    let workspace = Workspace::new();
+    let counted = DEPENDENT.replacen(
+        "'sleep 600'",
+        "\"sh -c 'echo x >>starts; exec sleep 600'\"",
+        1,
+    );
+    let project = workspace.project("app", &counted);
+    project.output(&["pin", "web"]);
+    let starts = || std::fs::read_to_string(project.dir.join("starts")).expect("read a file");
+    assert_eq!(starts(), "x\n");
+    let restarted = json(&project, &["restart", "db", "web", "--json"]);
+    assert_eq!(starts(), "x\nx\n");
+    let listed = restarted["services"].as_array().expect("an array");
+    for it in listed {
+        let (status, _) = running(&project, it["name"].as_str().expect("a name"));
+        assert_eq!(status["pid"], it["pid"], "{it}");
+    }
+    project.output(&["stop", "--all"]);
+}
+
+/// Returns the line that `hold` prints next, as JSON.
+#[track_caller]
+fn held(hold: &Running) -> Value {
+    serde_json::from_str(&hold.line()).expect("JSON")
+}
+
+#[test]
+fn hold_continues_with_the_instance_of_a_restart() {
+    let workspace = Workspace::new();
+    let project = workspace.project("app", DEPENDENT);
+    let mut hold = Running::new(&mut project.procref(&["hold", "web", "--json", "--stdin"]));
+    let before = held(&hold);
+    for names in [&["web"][..], &["db", "web"]] {
+        project.output(&[&["restart", "--force"], names].concat());
+        let after = held(&hold);
+        assert_ne!(after["pid"], before["pid"]);
+        let (status, _) = running(&project, "web");
+        for key in ["pid", "generation", "env"] {
+            assert_eq!(after[key], status[key], "{names:?}: {key}");
+        }
+        assert_eq!(status["holders"][0]["pid"], hold.child.id(), "{names:?}");
+    }
+    hold.send("input\n");
+    assert_eq!(hold.close_stdin_and_wait().code(), Some(0));
+    project.output(&["wait", "web", "--stopped", "--timeout", "60s"]);
+}
+
+#[test]
+fn hold_ends_when_its_service_is_stopped_or_dies() {
+    let workspace = Workspace::new();
+    let project = workspace.project("app", DEPENDENT);
+    for how in ["stop", "kill"] {
+        let mut hold = Running::new(&mut project.procref(&["hold", "db"]));
+        hold.line();
+        match how {
+            "stop" => drop(project.output(&["stop", "db", "--force"])),
+            _ => running(&project, "db").1.kill(),
+        }
+        assert_eq!(hold.wait().code(), Some(1), "{how}");
+    }
+}
+
 #[test]
 fn restart_of_a_service_that_cannot_be_restarted_is_an_error() {
     let workspace = Workspace::new();
     let project = workspace.project("app", DEPENDENT);
     let (code, stderr) = project.failure(&["restart", "db"]);
     assert_eq!(code, 3, "{stderr}");
-    assert!(stderr.contains("is not running"), "{stderr}");
+    assert!(
+        stderr.contains("is not running")
+            && stderr.contains("`procref run db -- COMMAND` starts it"),
+        "{stderr}"
+    );
     project.output(&["pin", "tools", "--start", "sleep 600", "--ready", "started"]);
     let (_, tools) = running(&project, "tools");
     let (code, stderr) = project.failure(&["restart", "tools"]);
@@ -187,6 +322,7 @@ fn restart_of_a_service_that_cannot_be_restarted_is_an_error() {
     project.output(&["pin", "db"]);
     let (_, db) = running(&project, "db");
     project.failure(&["restart", "db", "tools"]);
+    project.failure(&["restart", "db", "no-such-service"]);
     assert!(db.is_live());
     project.output(&["stop", "db", "tools"]);
 }

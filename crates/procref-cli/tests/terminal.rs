@@ -253,9 +253,38 @@ fn g4_background_output_with_tostop_does_not_suspend_a_start() {
     let sandbox = Sandbox::new();
     sandbox.register("db");
     let gate = create_gate(sandbox.path("gate"));
-    let run = gated_start(&sandbox, &gate);
+    // In the background, only log events are printed.
+    let run = gated_start(&sandbox, &gate).replacen(" run ", " run -vv ", 1);
     let script = format!("stty tostop; {run} -- true & wait $!; echo \"code $?\"");
     let mut terminal = AtTerminal::shell(&sandbox, &script);
+    terminal.wait_shown("launching the service");
+    open_gate(&gate);
+    terminal.wait_shown("code 0");
+    terminal.wait_exit();
+    sandbox.assert_stopped("db", 1);
+}
+
+/// The user writes the next command line while a background job starts a service.
+#[test]
+fn background_start_shows_progress_only_in_the_foreground() {
+    let sandbox = Sandbox::new();
+    sandbox.register("db");
+    let gate = create_gate(sandbox.path("gate"));
+    let run = gated_start(&sandbox, &gate);
+    let script = format!("{run} -- true & read -r line; echo foreground; fg; echo \"code $?\"");
+    let mut terminal = AtTerminal::shell(&sandbox, &script);
+    let starting = || sandbox.run("db", &["status", "db", "--json"]);
+    deadline::until_true("the service starts", || {
+        starting().out.contains("\"state\":\"starting\"")
+    });
+    // Longer than the time before progress is shown. Nothing happens, so there is no event to wait for.
+    thread::sleep(Duration::from_millis(900));
+    while let Ok(more) = terminal.output.try_recv() {
+        terminal.seen += &more;
+    }
+    assert!(!terminal.seen.contains("starting"), "{:?}", terminal.seen);
+    terminal.press("go\r");
+    terminal.wait_shown("foreground");
     terminal.wait_shown("starting `db` (");
     open_gate(&gate);
     terminal.wait_shown("code 0");

@@ -52,6 +52,8 @@ pub struct AcquiredServices {
     named: usize,
     /// `true` if the caller named one service.
     is_only: bool,
+    /// The generation of the first service that the caller named.
+    generation: u32,
 }
 
 impl AcquiredServices {
@@ -67,12 +69,41 @@ impl AcquiredServices {
             let dir = service.runtime_dir();
             RunningService::new(spec, dir, handle.info(), handle.definition())
         });
+        let named = resolved.first_named();
         Self {
             running: running.collect(),
-            named: resolved.first_named(),
+            named,
             is_only: resolved.only().is_some(),
+            generation: handles[named].generation(),
             handles,
         }
+    }
+
+    /// Reads the instances that serve now, after a restart. This process holds them by the same references.
+    #[doc(hidden)]
+    pub fn refresh(
+        &mut self,
+        resolved: &ResolvedServices,
+        services: &[SharedService],
+    ) -> procref::Result<()> {
+        let specs = resolved.all().zip(services).enumerate();
+        for (at, (spec, service)) in specs {
+            let status = service.status()?;
+            if let Some(info) = status.instance() {
+                let dir = service.runtime_dir();
+                self.running[at] = RunningService::new(spec, dir, info, status.definition());
+            }
+            if self.named == at {
+                self.generation = status.generation();
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the generation of the service itself.
+    #[doc(hidden)]
+    pub fn generation(&self) -> u32 {
+        self.generation
     }
 
     /// Returns the error about a service that has exited since it was ready. Most likely it is a dependency, which

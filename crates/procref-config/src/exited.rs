@@ -1,15 +1,14 @@
 //! Describes services that have exited.
 
-use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 use std::process::ExitStatus;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use procref::process::Process;
-use procref::{SharedService, Status};
+use procref::{SharedService, State, Status};
 
 use crate::error::Error;
+use crate::log_files;
 use crate::text::shown;
 
 #[cfg(unix)]
@@ -28,6 +27,9 @@ const TAIL: u64 = 4096;
 
 /// Time to wait for the supervisor to record how a service exited. It first stops the other processes of the service.
 const RECORDING: Duration = Duration::from_secs(1);
+
+/// The time between two reads of the status.
+const TICK: Duration = Duration::from_millis(10);
 
 /// Returns the error for a service that exited while this process held it, with the last line of its log.
 pub fn exited_error(service: &SharedService) -> Error {
@@ -50,15 +52,17 @@ pub fn exited_error(service: &SharedService) -> Error {
 
 /// Returns the status of a service whose process has exited, with its exit status if the supervisor records it in time.
 fn status_after_exit(service: &SharedService) -> procref::Result<Status> {
-    let status = service.status()?;
-    // This process notices the exit before the supervisor has recorded the exit status. The supervisor exits after that.
-    if let (None, Some(pid)) = (status.exit_status(), status.supervisor()) {
-        if let Ok(supervisor) = Process::open(pid) {
-            supervisor.wait(RECORDING)?;
+    let limit = Instant::now() + RECORDING;
+    loop {
+        let status = service.status()?;
+        // This process notices the exit before the supervisor has recorded the exit status, and no process can wait for
+        // that: the supervisor stays until the last client has exited.
+        let is_recorded = status.state() != State::Dead || status.exit_status().is_some();
+        if is_recorded || status.supervisor().is_none() || Instant::now() >= limit {
+            return Ok(status);
         }
-        return service.status();
+        thread::sleep(TICK);
     }
-    Ok(status)
 }
 
 /// Returns how a program exited, as a clause.
@@ -70,13 +74,9 @@ pub fn exit(status: ExitStatus) -> String {
     }
 }
 
-/// Returns the last line of a file.
+/// Returns the last line of a log.
 pub fn last_line(path: &Path) -> Option<String> {
-    let mut file = File::open(path).ok()?;
-    let size = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(size.saturating_sub(TAIL))).ok()?;
-    let mut tail = Vec::new();
-    file.take(TAIL).read_to_end(&mut tail).ok()?;
+    let (tail, _) = log_files::tail(path, TAIL).ok()?;
     let text = String::from_utf8_lossy(&tail);
     let line = text.lines().next_back()?;
     Some(shown(&line.replace('\t', " ")))

@@ -159,6 +159,15 @@ impl Selection {
         dir.map_err(|error| Error::io("find the working directory", error))
     }
 
+    /// Returns the project's file that the search finds above the directory. Returns `None` if a file is named, because
+    /// there is no search then.
+    pub fn outer_file(&self) -> Result<Option<PathBuf>> {
+        if self.named_file().is_some() {
+            return Ok(None);
+        }
+        Ok(self.dir()?.parent().and_then(find::upwards))
+    }
+
     fn named_file(&self) -> Option<PathBuf> {
         let variable = || env::var_os(VARIABLE).filter(|file| !file.is_empty());
         self.file.clone().or_else(|| variable().map(PathBuf::from))

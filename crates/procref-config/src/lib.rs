@@ -69,6 +69,8 @@ pub mod exited;
 #[doc(hidden)]
 pub mod files;
 #[doc(hidden)]
+pub mod log_files;
+#[doc(hidden)]
 pub mod prestart;
 #[doc(hidden)]
 pub mod program;

@@ -14,6 +14,15 @@ use procref::{SharedService, State, Status};
 use crate::describe::{self, last_line};
 use crate::text::{self, shown};
 
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+#[cfg(unix)]
+use unix as sys;
+#[cfg(windows)]
+use windows as sys;
+
 /// The time before progress is shown.
 const PATIENCE: Duration = Duration::from_millis(300);
 const TICK: Duration = Duration::from_millis(100);
@@ -48,7 +57,8 @@ impl<'a> Progress<'a> {
         Some((&self.services[first], missing.len() - 1))
     }
 
-    /// Shows progress until the channel is closed.
+    /// Shows progress until the channel is closed. In the background nothing is shown, because it would overwrite the
+    /// command line that the user is writing.
     pub(super) fn show(&self, waiting: &Receiver<()>) {
         let start = Instant::now();
         let term = Term::stderr();
@@ -56,6 +66,10 @@ impl<'a> Progress<'a> {
         let mut pause = PATIENCE;
         let mut frames = SPINNER.iter().cycle();
         while waiting.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+            pause = TICK;
+            if !sys::is_foreground() {
+                continue;
+            }
             if let Some((service, others)) = self.first() {
                 if let Ok(status) = service.status() {
                     let progress = line(service.name(), &status, others);
@@ -71,9 +85,8 @@ impl<'a> Progress<'a> {
             // The start goes on without a terminal, so a failed write is not an error.
             let _ = term.clear_line();
             let _ = write!(anstream::stderr(), "{line}{DIM:#}");
-            pause = TICK;
         }
-        if !shows.is_empty() {
+        if !shows.is_empty() && sys::is_foreground() {
             let _ = term.clear_line();
         }
     }

@@ -7,10 +7,11 @@ use std::process::ExitCode;
 
 use procref_config::files::diagnostic::listed;
 use procref_config::files::find::FILE_NAME;
-use procref_config::files::{WrittenFile, check_syntax};
+use procref_config::files::{WrittenFile, check_syntax, path_text};
 use procref_config::recipes::{self, RECIPES, Recipe, SKELETON};
 
 use crate::args::InitArgs;
+use crate::config;
 use crate::error::{Error, Result};
 use crate::globals::Globals;
 use crate::output;
@@ -43,8 +44,19 @@ pub(crate) fn run(globals: &Globals, args: &InitArgs) -> Result<ExitCode> {
     let shown = shown(&file.to_string_lossy());
     // A link to a missing file is not followed, so it is an existing file here.
     if chosen.is_empty() || fs::symlink_metadata(&file).is_err() {
+        let outer = config::outer_file(globals)?;
         write_new(&file, &new_file)?;
         output::note(globals, &format!("wrote {shown}"));
+        if let Some(outer) = outer {
+            let outer = path_text(&outer);
+            output::note(
+                globals,
+                &format!(
+                    "the services of {outer} are not available in this directory any more (to add a service to that \
+                     file instead, remove {shown}, and run procref init there)"
+                ),
+            );
+        }
     } else {
         add(&file, &chosen, &text)?;
         let names: Vec<&str> = chosen.iter().map(|recipe| recipe.name).collect();

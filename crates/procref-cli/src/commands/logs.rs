@@ -5,24 +5,34 @@ use std::thread;
 use procref::State;
 
 use crate::args::LogsArgs;
-use crate::error::{Error, Result};
+use crate::error::{Error, Failures, Result};
 use crate::follow::{Follower, LogFile, Output};
 use crate::globals::Globals;
-use crate::resolve::{NamedService, require};
+use crate::resolve::NamedService;
 use crate::text::shown;
 
 pub(crate) fn run(globals: &Globals, args: &LogsArgs) -> Result<ExitCode> {
     let width = args.names.iter().map(|name| shown(name).chars().count());
     let width = width.max().unwrap_or_default();
     let mut followers = Vec::new();
+    let mut failures = Failures::default();
     for name in &args.names {
         let named = NamedService::new(globals, name, &args.which)?;
-        let log = log_file(&named, args.follow)?;
+        let log = match log_file(&named, args.follow) {
+            Ok(log) => log,
+            Err(error) => {
+                failures.add(error);
+                continue;
+            }
+        };
         let output = match args.names.len() {
             1 => Output::plain(),
             _ => Output::prefixed(&format!("{:width$} | ", shown(name))),
         };
-        let follower = Follower::open(log, args.lines, output)?;
+        let mut follower = Follower::open(log, args.lines, output)?;
+        if !globals.quiet {
+            follower.announce_runs();
+        }
         followers.push((follower, named.service));
     }
     for (follower, _) in &mut followers {
@@ -32,7 +42,7 @@ pub(crate) fn run(globals: &Globals, args: &LogsArgs) -> Result<ExitCode> {
         }
     }
     if !args.follow {
-        return Ok(ExitCode::SUCCESS);
+        return Ok(failures.report());
     }
     let (results, ended) = mpsc::channel();
     for (mut follower, service) in followers {
@@ -49,7 +59,7 @@ pub(crate) fn run(globals: &Globals, args: &LogsArgs) -> Result<ExitCode> {
     drop(results);
     // After an error, the other threads end with this process.
     ended.into_iter().collect::<Result<()>>()?;
-    Ok(ExitCode::SUCCESS)
+    Ok(failures.report())
 }
 
 /// Returns the log of the running instance, or that of the last run. With `follow`, the log may not exist yet.
@@ -70,9 +80,5 @@ fn log_file(named: &NamedService<'_>, follow: bool) -> Result<LogFile> {
     if path.exists() || follow && is_described {
         return Ok(LogFile::new(&named.service, path));
     }
-    match require(named) {
-        // The service has no instance, but clients that hold it.
-        Ok(_) => Err(named.not_running()),
-        Err(error) => Err(error),
-    }
+    Err(named.to_start())
 }

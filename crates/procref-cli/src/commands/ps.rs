@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::thread;
 
 use console::Term;
-use procref::{State, Status};
+use procref::{Holder, State, Status};
 use procref_config::environment::{self, Variables};
 use procref_config::running::RunningService;
 use procref_config::spec::ServiceSpec;
@@ -267,8 +267,8 @@ fn shape(found: &[ListedService]) -> Vec<(Option<String>, String)> {
         .iter()
         .map(|it| {
             let status = it.listed.status();
-            let holders: Vec<u32> = status.holders().iter().map(|holder| holder.pid()).collect();
-            let (state, clients) = (status.state(), status.clients());
+            let holders: Vec<u32> = describe::holders(status).map(Holder::pid).collect();
+            let (state, clients) = (status.state(), describe::clients(status));
             let seen = (
                 it.listed.name(),
                 state,
@@ -339,7 +339,7 @@ fn row(listed: &ListedStatus) -> [String; 7] {
     [
         name,
         state(status),
-        status.clients().to_string(),
+        describe::clients(status).to_string(),
         number(instance.map(|info| info.pid())),
         number(instance.map(|info| info.port().into())),
         status.uptime().map_or_else(|| "-".to_owned(), text::time),

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::globals::Globals;
 use crate::json::InstanceJson;
 use crate::output;
-use crate::resolve::{self, NamedService, require};
+use crate::resolve::{self, NamedService};
 use crate::service_flags::ServiceFlags;
 use crate::text::shown;
 
@@ -26,22 +26,32 @@ struct RestartJson {
 struct Restarted<'a> {
     named: NamedService<'a>,
     was_pinned: bool,
-    result: Result<Option<InstanceJson>>,
+    result: Result<()>,
+    /// The new instance. It is held until all services have been started.
+    started: Option<AcquiredServices>,
 }
 
 /// Stops the services, and starts them again for the clients that hold them.
 ///
-/// All services are stopped before the first one is started, because a dependent holds its dependencies. If a stop fails,
-/// the services that were stopped are started anyway.
+/// All services are stopped before the first one is started, because a dependent holds its dependencies. All are started
+/// before the first one is released. Otherwise a dependency would stop before its dependent starts, and start a second
+/// time. If a stop fails, the services that were stopped are started anyway.
+///
+/// An unknown name is an error before anything is stopped: a part of the services with new settings and a part with old
+/// ones may not work together.
 pub(crate) fn run(globals: &Globals, args: &RestartArgs) -> Result<ExitCode> {
-    let targets = stop::named(globals, &args.names, &args.which)?;
+    let (targets, unknown) = stop::named(globals, &args.names, &args.which)?;
+    if let Some((_, error)) = unknown.into_iter().next() {
+        return Err(error);
+    }
     let mut restarted = Vec::new();
     for named in targets {
         let was_pinned = check(&named)?;
         restarted.push(Restarted {
             named,
             was_pinned,
-            result: Ok(None),
+            result: Ok(()),
+            started: None,
         });
     }
     let mut stopped = 0;
@@ -53,17 +63,22 @@ pub(crate) fn run(globals: &Globals, args: &RestartArgs) -> Result<ExitCode> {
         stopped += 1;
     }
     for it in restarted[..stopped].iter_mut().rev() {
-        it.result = start(globals, args, it).map(Some);
+        match start(globals, args, it) {
+            Ok(started) => it.started = Some(started),
+            Err(error) => it.result = Err(error),
+        }
     }
     let mut services = Vec::new();
     let mut failed = None;
     for it in restarted {
-        match it.result {
-            Ok(instance) => services.extend(instance),
-            Err(error) => {
-                if let Some(earlier) = failed.replace(error) {
-                    output::error(&earlier);
-                }
+        let mut result = it.result;
+        if let Some(started) = it.started {
+            services.push(InstanceJson::acquired(&started));
+            result = result.and(started.release());
+        }
+        if let Err(error) = result {
+            if let Some(earlier) = failed.replace(error) {
+                output::error(&earlier);
             }
         }
     }
@@ -84,9 +99,9 @@ pub(crate) fn run(globals: &Globals, args: &RestartArgs) -> Result<ExitCode> {
 
 /// Fails if the service is not running, or cannot be started again. Returns `true` if it is pinned.
 fn check(named: &NamedService<'_>) -> Result<bool> {
-    let status = require(named)?;
+    let status = named.required()?;
     if status.state() == State::Absent {
-        return Err(named.not_running());
+        return Err(named.to_start());
     }
     if named.spec.start.is_none() {
         let name = shown(named.service.name());
@@ -98,8 +113,13 @@ fn check(named: &NamedService<'_>) -> Result<bool> {
     Ok(status.is_pinned())
 }
 
-/// Starts a stopped service. If no client holds the service, it lives as long as its pin or its linger keeps it.
-fn start(globals: &Globals, args: &RestartArgs, stopped: &Restarted<'_>) -> Result<InstanceJson> {
+/// Starts a stopped service, and holds it. If no client holds the service, it lives as long as its pin or its linger keeps
+/// it.
+fn start(
+    globals: &Globals,
+    args: &RestartArgs,
+    stopped: &Restarted<'_>,
+) -> Result<AcquiredServices> {
     let name = stopped.named.service.name();
     let mut flags = ServiceFlags::default();
     flags
@@ -111,11 +131,9 @@ fn start(globals: &Globals, args: &RestartArgs, stopped: &Restarted<'_>) -> Resu
     if stopped.was_pinned {
         handle.pin()?;
     }
-    let instance = InstanceJson::acquired(&acquired);
     let line = describe::instance(handle.info());
-    acquired.release()?;
     if !args.json.json {
         output::note(globals, &format!("restarted `{}`: {line}", shown(name)));
     }
-    Ok(instance)
+    Ok(acquired)
 }

@@ -1,15 +1,15 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
-use std::slice;
 use std::time::SystemTime;
 
 use procref::{State, Status};
 use procref_config::definition;
 use procref_config::prestart::command_line;
+use serde::Serialize;
 
-use crate::args::NamedArgs;
+use crate::args::StatusArgs;
 use crate::describe;
-use crate::error::Result;
+use crate::error::{Failures, Result};
 use crate::exit::NOT_RUNNING;
 use crate::globals::Globals;
 use crate::json::ServiceJson;
@@ -18,29 +18,61 @@ use crate::resolve::{NamedService, require, running_variables};
 use crate::table;
 use crate::text::{self, shown};
 
-pub(crate) fn run(globals: &Globals, args: &NamedArgs) -> Result<ExitCode> {
-    let named = NamedService::new(globals, &args.name, &args.which)?;
-    let required = require(&named);
-    if args.json.json {
-        // JSON is printed even if the service is not running.
-        let status = match &required {
-            Ok(status) => status.clone(),
-            Err(_) => named.service.status()?,
-        };
-        let place = (named.service.runtime_dir(), named.spec.project.as_deref());
-        let object = named.service.kernel_object();
-        let variables = running_variables(globals, slice::from_ref(&args.name), &args.which);
-        let variables = variables.unwrap_or_default();
-        let json = ServiceJson::new(Some(&args.name), place, &object, &status, variables);
-        output::print_json(&json.described(named.spec.start.is_some()))?;
-    } else if let Ok(status) = &required {
-        output::print(&describe(&named, status))?;
+/// The JSON about several services.
+#[derive(Serialize)]
+struct StatusJson {
+    services: Vec<ServiceJson>,
+}
+
+pub(crate) fn run(globals: &Globals, args: &StatusArgs) -> Result<ExitCode> {
+    let mut failures = Failures::default();
+    let mut services = Vec::new();
+    let mut texts = Vec::new();
+    for name in &args.names {
+        let named = NamedService::new(globals, name, &args.which)?;
+        let required = require(&named);
+        if args.json.json {
+            // JSON is printed even if the service is not running.
+            let status = match &required {
+                Ok(status) => status.clone(),
+                Err(_) => named.service.status()?,
+            };
+            services.push(json(globals, args, name, &named, &status));
+        } else if let Ok(status) = &required {
+            texts.push(describe(&named, status));
+        }
+        match required {
+            Ok(status) if matches!(status.state(), State::Dead | State::Absent) => {
+                failures.add_code(NOT_RUNNING);
+            }
+            Ok(_) => {}
+            Err(error) => failures.add(error),
+        }
     }
-    let status = required?;
-    match status.state() {
-        State::Dead | State::Absent => Ok(ExitCode::from(NOT_RUNNING)),
-        _ => Ok(ExitCode::SUCCESS),
+    match services.pop() {
+        None => output::print(&texts.join("\n"))?,
+        Some(only) if args.names.len() == 1 => output::print_json(&only)?,
+        Some(last) => {
+            services.push(last);
+            output::print_json(&StatusJson { services })?;
+        }
     }
+    Ok(failures.report())
+}
+
+fn json(
+    globals: &Globals,
+    args: &StatusArgs,
+    name: &str,
+    named: &NamedService<'_>,
+    status: &Status,
+) -> ServiceJson {
+    let place = (named.service.runtime_dir(), named.spec.project.as_deref());
+    let object = named.service.kernel_object();
+    let variables = running_variables(globals, &[name.to_owned()], &args.which);
+    let variables = variables.unwrap_or_default();
+    let json = ServiceJson::new(Some(name), place, &object, status, variables);
+    json.described(named.spec.start.is_some())
 }
 
 fn describe(named: &NamedService<'_>, status: &Status) -> String {
@@ -92,7 +124,7 @@ fn describe(named: &NamedService<'_>, status: &Status) -> String {
         let suspended = describe::suspended(status.is_supervisor_suspended());
         line("supervisor", format!("pid {pid}{suspended}"));
     }
-    line("clients", status.clients().to_string());
+    line("clients", describe::clients(status).to_string());
     text + &holders(status)
 }
 
@@ -105,6 +137,9 @@ fn state(status: &Status) -> String {
     if let Some(exit) = status.exit_status() {
         let _ = write!(text, ", {}", describe::exit(exit));
     }
+    if status.state() == State::Dead && status.transition().is_none() {
+        text.push_str(" (its next client starts it again)");
+    }
     if let Some(left) = status.linger_left() {
         let _ = write!(text, ", lingering for another {}", text::time(left));
     }
@@ -114,7 +149,7 @@ fn state(status: &Status) -> String {
 /// Returns one line for each process that holds the service.
 pub(super) fn holders(status: &Status) -> String {
     let mut text = String::new();
-    for holder in status.holders() {
+    for holder in describe::holders(status) {
         let age = SystemTime::now().duration_since(holder.since());
         let age = text::time(age.unwrap_or_default());
         let command = holder.command().map_or_else(|| "?".to_owned(), shown);

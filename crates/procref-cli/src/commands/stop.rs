@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use crate::args::{StopArgs, Which};
 use crate::config;
-use crate::error::{Error, Result};
+use crate::error::{Error, Failures, Result};
+use crate::exit::NOT_RUNNING;
 use crate::globals::Globals;
 use crate::output;
 use crate::resolve::NamedService;
@@ -31,13 +32,13 @@ struct StopJson<'a> {
 
 /// The JSON about several services.
 #[derive(Serialize)]
-struct StopAllJson<'a> {
-    services: Vec<StopOfManyJson<'a>>,
+struct StopAllJson {
+    services: Vec<StopOfManyJson>,
 }
 
 #[derive(Serialize)]
-struct StopOfManyJson<'a> {
-    name: &'a str,
+struct StopOfManyJson {
+    name: String,
     stopped: bool,
     error: Option<String>,
 }
@@ -52,58 +53,59 @@ pub(crate) fn run(globals: &Globals, args: &StopArgs) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let targets = match args.all {
-        true => of_project(globals)?,
+    let (targets, unknown) = match args.all {
+        true => (of_project(globals)?, Vec::new()),
         false => named(globals, &args.names, &args.which)?,
     };
-    let mut results = Vec::new();
-    let mut code = ExitCode::SUCCESS;
-    for target in &targets {
+    let stop = |target: &NamedService<'_>| {
         let stopped = stop_one(globals, args.force, args.json.json, target);
-        if let Err(error) = &stopped {
-            output::error(error);
-            if results
-                .iter()
-                .all(|(_, error): &(bool, Option<_>)| error.is_none())
-            {
-                code = ExitCode::from(error.code());
-            }
+        (target.service.name().to_owned(), stopped)
+    };
+    let is_idle = targets.is_empty() && unknown.is_empty();
+    let unknown = unknown.into_iter().map(|(name, error)| (name, Err(error)));
+    let mut failures = Failures::default();
+    let mut services = Vec::new();
+    for (name, stopped) in targets.iter().map(stop).chain(unknown) {
+        services.push(StopOfManyJson {
+            name,
+            stopped: *stopped.as_ref().unwrap_or(&false),
+            error: stopped.as_ref().err().map(Error::to_string),
+        });
+        if let Err(error) = stopped {
+            failures.add(error);
         }
-        let error = stopped.as_ref().err().map(Error::to_string);
-        results.push((stopped.unwrap_or_default(), error));
     }
     if args.json.json {
-        let services = targets.iter().zip(results);
-        let services = services.map(|(target, (stopped, error))| StopOfManyJson {
-            name: target.service.name(),
-            stopped,
-            error,
-        });
-        output::print_json(&StopAllJson {
-            services: services.collect(),
-        })?;
-    } else if targets.is_empty() {
+        output::print_json(&StopAllJson { services })?;
+    } else if is_idle {
         output::note(globals, "no service of this project is running");
     }
-    Ok(code)
+    Ok(failures.report())
 }
 
-/// Returns the services with these names. Each one comes before the services that it depends on.
+/// A name that neither a file nor a running service has, and the error about it.
+pub(super) type UnknownService = (String, Error);
+
+/// Returns the services with these names, each one before the services that it depends on, and the names that are unknown.
 pub(super) fn named<'a>(
     globals: &'a Globals,
     names: &[String],
     which: &Which,
-) -> Result<Vec<NamedService<'a>>> {
+) -> Result<(Vec<NamedService<'a>>, Vec<UnknownService>)> {
     let mut targets = Vec::new();
+    let mut unknown = Vec::new();
     for (at, name) in names.iter().enumerate() {
         if names[..at].contains(name) {
             continue;
         }
         let named = NamedService::new(globals, name, which)?;
-        named.check_name()?;
-        targets.push(named);
+        match named.check_name() {
+            Ok(()) => targets.push(named),
+            Err(error) if error.code() == NOT_RUNNING => unknown.push((name.clone(), error)),
+            Err(error) => return Err(error),
+        }
     }
-    Ok(dependents_first(targets))
+    Ok((dependents_first(targets), unknown))
 }
 
 /// Returns the services that run in the project's runtime directory. Each one comes before the services that it depends

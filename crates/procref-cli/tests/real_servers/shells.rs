@@ -35,6 +35,7 @@ procref completions fish | source
 complete -C "procref status r"
 complete -C "procref init --recipe nat"
 complete -C "procref __"
+complete -C "procref run web -- mkfif"
 "#;
     // fish has no `$0`, so its arguments differ.
     let printed = printed("fish", &["--no-config"], script);
@@ -42,7 +43,7 @@ complete -C "procref __"
         .lines()
         .filter_map(|line| line.split('\t').next())
         .collect();
-    assert_eq!(words, ["redis", "nats"], "{printed}");
+    assert_eq!(words, ["redis", "nats", "mkfifo"], "{printed}");
     assert!(printed.contains("app/procref.toml"), "{printed}");
 }
 
@@ -62,4 +63,23 @@ print -r -- "$line"
 "#;
     let printed = printed("zsh", &["-f"], script);
     assert!(printed.contains("GOT: procref status redis"), "{printed}");
+}
+
+#[test]
+fn zsh_completes_a_program_after_the_dashes() {
+    let script = r#"
+procref completions zsh >"$1/_procref"
+zmodload zsh/zpty
+zpty -b shell zsh -f -i
+zpty -w shell "PS1='> '; fpath=($1 \$fpath); autoload -Uz compinit; compinit -u -d $1/dump; print RE''ADY"
+zpty -r shell line "*READY*"
+zpty -w -n shell $'procref run web -- mkfif\t\x01print -r -- GOT"": \n'
+zpty -r shell line "*GOT:*mkfif*"
+print -r -- "$line"
+"#;
+    let printed = printed("zsh", &["-f"], script);
+    assert!(
+        printed.contains("GOT: procref run web -- mkfifo"),
+        "{printed}"
+    );
 }

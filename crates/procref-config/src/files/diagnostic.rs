@@ -174,7 +174,9 @@ impl SourceText<'_> {
 
 /// Returns `; did you mean ...?` with the most similar word, or `; available: ...` with all words.
 pub fn suggestion<'a>(written: &str, words: impl IntoIterator<Item = &'a str>) -> String {
-    let words: Vec<&str> = words.into_iter().collect();
+    // A name of a service may have a line break.
+    let words: Vec<String> = words.into_iter().map(shown).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match most_similar(written, words.iter().copied()) {
         Some(word) => format!("; did you mean `{word}`?"),
         None if words.is_empty() => String::new(),

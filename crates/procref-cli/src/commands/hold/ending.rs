@@ -93,10 +93,15 @@ impl Ending {
         }
     }
 
+    /// Returns `true` if an event has occurred.
+    pub(super) fn has_occurred(&self) -> bool {
+        matches!(&*self.lock(), State::Reached(_))
+    }
+
     /// Returns a future that is ready when an event has occurred.
     pub(super) fn reached(&self) -> impl Future<Output = ()> {
         poll_fn(|context| {
-            if matches!(&*self.lock(), State::Reached(_)) {
+            if self.has_occurred() {
                 return Poll::Ready(());
             }
             let waker = context.waker().clone();

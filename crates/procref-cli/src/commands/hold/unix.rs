@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use procref::ServiceInfo;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -33,6 +33,19 @@ impl StopRequests {
         }
         signals::unblock(signals.into_iter()).map_err(failed)?;
         Ok(Self(signalled))
+    }
+
+    /// Returns the reason to end that has occurred, if one has.
+    pub(super) fn received(&self, ending: &Ending) -> Result<Option<HoldEnd>> {
+        if ending.has_occurred() {
+            return Ok(Some(HoldEnd::EndingReached));
+        }
+        let mut signalled = [PollFd::new(&self.0, PollFlags::IN)];
+        match poll(&mut signalled, Some(&Timespec::default())) {
+            Ok(0) | Err(Errno::INTR) => Ok(None),
+            Ok(_) => Ok(Some(HoldEnd::StopRequested)),
+            Err(error) => Err(Error::io("wait for a signal", error.into())),
+        }
     }
 
     /// Waits for a stop signal, for the exit of the service, or for `ending`, and returns the first of them.

@@ -37,6 +37,14 @@ impl StopRequests {
         Ok(requests)
     }
 
+    /// Returns the reason to end that has occurred, if one has.
+    pub(super) fn received(&self, ending: &Ending) -> Result<Option<HoldEnd>> {
+        if ending.has_occurred() {
+            return Ok(Some(HoldEnd::EndingReached));
+        }
+        self.receiver.try_recv().ok().transpose()
+    }
+
     /// Waits for a stop request, for the exit of the service, or for `ending`, and returns the first of them.
     pub(super) fn wait(&self, service: &ServiceInfo, ending: &Ending) -> Result<HoldEnd> {
         let sender = self.sender.clone();

@@ -1,8 +1,9 @@
 //! The end of a service's log.
 
-use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io;
 use std::path::{Path, PathBuf};
+
+use procref_config::log_files;
 
 use crate::text::shown;
 
@@ -59,15 +60,11 @@ impl LogTail {
 }
 
 fn read_tail(path: &Path) -> io::Result<Vec<String>> {
-    let mut file = File::open(path)?;
-    let size = file.metadata()?.len();
-    file.seek(SeekFrom::Start(size.saturating_sub(TAIL)))?;
-    let mut tail = Vec::new();
-    file.take(TAIL).read_to_end(&mut tail)?;
+    let (tail, is_cut) = log_files::tail(path, TAIL)?;
     let text = String::from_utf8_lossy(&tail);
     let lines = text.lines().map(printable);
     // The first line may lack its beginning.
-    Ok(lines.skip(usize::from(size > TAIL)).collect())
+    Ok(lines.skip(usize::from(is_cut)).collect())
 }
 
 /// Returns a line without colors, and with its other control characters escaped.

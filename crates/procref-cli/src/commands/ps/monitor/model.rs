@@ -113,7 +113,7 @@ impl Model {
         }
         self.message.clear();
         match (key.code, &self.view) {
-            (KeyCode::Char('q'), _) | (KeyCode::Esc, View::List) => return Some(Request::Quit),
+            (KeyCode::Char('q'), _) => return Some(Request::Quit),
             (KeyCode::Esc | KeyCode::Backspace, _)
             | (KeyCode::Char('l'), View::Log(_))
             | (KeyCode::Char('h'), View::Holders) => self.view = View::List,
