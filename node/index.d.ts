@@ -8,8 +8,11 @@ export interface AcquireOptions {
   cwd?: string;
   /** The environment of procref, and of the service if this call starts it. The default is `process.env`. */
   env?: Readonly<Record<string, string | undefined>>;
-  /** The program of the service and its arguments, if no file describes the service. `{port}` is a free port. */
-  start?: readonly string[];
+  /**
+   * The program of the service and its arguments, if no file describes the service. `{port}` is a free port. A text is
+   * split as in `procref.toml`.
+   */
+  start?: string | readonly string[];
   /** More options of `procref hold`, such as `["--linger", "5s"]`. */
   args?: readonly string[];
   /** Cancels the acquire. It has no effect on a service that was acquired. */

@@ -6,6 +6,7 @@ const { ProcrefError } = require("./error.cjs");
 
 /** Quotes words for `--start`, which splits a text as a shell does. Works with the rules for Windows, too. */
 function quote(words) {
+  if (typeof words === "string") return words;
   return words.map((word) => `'${word.replaceAll("'", `'"'"'`)}'`).join(" ");
 }
 
@@ -29,22 +30,30 @@ class Hold {
     if (config !== undefined) options.push("--config", config);
     if (start !== undefined) options.push("--start", quote(start));
     this.#name = name;
-    this.#child = spawn(binary, [...options, ...args, "--", name], {
-      cwd,
-      env,
-      stdio: "pipe",
-      // In a session of its own, so that Ctrl-C at the terminal does not end it before this process is done.
-      detached: true,
-      windowsHide: true,
-    });
-    this.exited = new Promise((resolve) => {
-      this.#child.on("error", (error) => {
-        const where = cwd === undefined ? "" : ` in ${cwd}`;
-        resolve(new ProcrefError(`${this.#doing}: could not execute ${binary}${where}: ${error.message}`));
+    const notExecuted = (error) => {
+      const where = cwd === undefined ? "" : ` in ${cwd}`;
+      return new ProcrefError(`${this.#doing}: could not execute ${binary}${where}: ${error.message}`);
+    };
+    try {
+      this.#child = spawn(binary, [...options, ...args, "--", name], {
+        cwd,
+        env,
+        stdio: "pipe",
+        // In a session of its own, so that Ctrl-C at the terminal does not end it before this process is done.
+        detached: true,
+        windowsHide: true,
       });
+    } catch (error) {
+      // Node.js throws some errors of the system, such as E2BIG, and reports others as an event.
+      throw error.syscall ? notExecuted(error) : error;
+    }
+    this.exited = new Promise((resolve) => {
+      this.#child.on("error", (error) => resolve(notExecuted(error)));
       this.#child.on("close", (code, signal) => resolve(this.#exit(code, signal)));
     });
-    this.ready = this.#readInstance();
+    this.ready = this.#readInstance(binary);
+    // Without free file descriptors there are no pipes, and only the event "error" follows.
+    if (!this.#child.stdout) return;
     this.#forwardNotes();
     // The process may have exited already.
     this.#child.stdin.on("error", () => {});
@@ -52,7 +61,7 @@ class Hold {
 
   /** Requests the release. */
   end() {
-    this.#child.stdin.end();
+    this.#child.stdin?.end();
   }
 
   /** Sets whether the process and its pipes keep this program running. */
@@ -76,18 +85,30 @@ class Hold {
     return new ProcrefError(`${this.#doing}: procref hold ${how}`, code);
   }
 
-  async #readInstance() {
+  async #readInstance(binary) {
+    const { stdout } = this.#child;
+    if (!stdout) throw await this.exited;
     let printed = "";
-    this.#child.stdout.setEncoding("utf8");
+    stdout.setEncoding("utf8");
     const line = new Promise((resolve) => {
-      this.#child.stdout.on("data", (data) => {
+      stdout.on("data", (data) => {
         printed += data;
         const end = printed.indexOf("\n");
         if (end !== -1) resolve(printed.slice(0, end));
       });
     });
     const first = await Promise.race([line, this.exited]);
-    if (typeof first === "string") return JSON.parse(first);
+    if (typeof first === "string") {
+      try {
+        return JSON.parse(first);
+      } catch {
+        this.#child.kill();
+        const printed = JSON.stringify(first.slice(0, 80));
+        throw new ProcrefError(
+          `${this.#doing}: ${binary} printed ${printed} and no JSON (check PROCREF_BINARY and the option args)`,
+        );
+      }
+    }
     throw first ?? new ProcrefError(`${this.#doing}: procref hold ended before the service was ready`);
   }
 

@@ -82,7 +82,7 @@ async function acquireAll(names, options) {
  */
 async function acquireServices(from) {
   const { dir, file, settings } = readSettings(from);
-  const names = [settings.services].flat();
+  const names = [settings?.services].flat();
   if (!names.length || names.some((name) => typeof name !== "string")) {
     throw new ProcrefError(`${file}: \`procref.services\` must be a list of names (for example ${EXAMPLE})`);
   }

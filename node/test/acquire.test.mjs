@@ -54,6 +54,14 @@ test("words of start reach the program unchanged", async (t) => {
   await service.release();
 });
 
+test("start may be a text, which is split as in procref.toml", async (t) => {
+  const sandbox = new Sandbox(t);
+  const start = `'${process.execPath}' -e 'console.error("up"); setInterval(() => {}, 1000)'`;
+  const service = await acquire("text", sandbox.options({ start, args: ["--ready", "log:up"] }));
+  assert.deepEqual((await sandbox.status("text")).command.slice(1), ["-e", 'console.error("up"); setInterval(() => {}, 1000)']);
+  await service.release();
+});
+
 test("acquire reads the named configuration file", async (t) => {
   const sandbox = new Sandbox(t);
   sandbox.describe({ web: "" });
@@ -79,6 +87,25 @@ test("acquire rejects an unknown option and an unknown service", async (t) => {
   await assert.rejects(acquire("wbe", sandbox.options()), (error) => /`?web`?/.test(error.message));
   await assert.rejects(acquire("web", { cwd: path.join(sandbox.dir, "missing") }), /could not execute .*missing/);
   assert.deepEqual(sandbox.events(), []);
+});
+
+test("acquire rejects with its own error if the system cannot execute the program", async (t) => {
+  const sandbox = new Sandbox(t);
+  // Larger than the kernel accepts.
+  const env = { ...sandbox.env, LARGE: "x".repeat(4 << 20) };
+  await assert.rejects(acquire("web", sandbox.options({ env })), { name: "ProcrefError", message: /could not execute .*E2BIG/ });
+});
+
+test("acquire rejects if no file descriptor is free, and works again later", async (t) => {
+  const sandbox = new Sandbox(t);
+  sandbox.describe({ web: "" });
+  const program = path.join(SUPPORT, "descriptors.mjs");
+  const { stdout } = await run("sh", ["-c", 'ulimit -n 64; exec "$0" "$1"', process.execPath, program], {
+    ...sandbox.options(),
+    timeout: LIMIT,
+  });
+  assert.match(stdout, /^ProcrefError: service `web`: could not execute .*EMFILE\nacquired\n$/);
+  await sandbox.assertOneRun("web");
 });
 
 test("a name that begins with a hyphen is no option", async (t) => {

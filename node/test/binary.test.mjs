@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 
 import { binary } from "procref";
 
-import { run, Sandbox, waitForOutput } from "./support/sandbox.mjs";
+import { LIMIT, run, Sandbox, waitForOutput } from "./support/sandbox.mjs";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 const shim = path.resolve(here, "../node_modules/procref/bin/procref.cjs");
@@ -34,6 +34,18 @@ test("PROCREF_BINARY names the program", async (t) => {
 test("PROCREF_BINARY that does not exist is an error", async (t) => {
   const sandbox = new Sandbox(t);
   assert.match(await importError(sandbox, { PROCREF_BINARY: "/missing/procref" }), /PROCREF_BINARY names \/missing\/procref/);
+});
+
+test("PROCREF_BINARY that is another program is an error", async (t) => {
+  const sandbox = new Sandbox(t);
+  // It prints a line that is no JSON, and would run on.
+  const program = sandbox.write("other", "#!/bin/sh\necho hello\nexec sleep 600\n");
+  fs.chmodSync(program, 0o755);
+  const code = `
+    require("procref").acquire("web").catch((error) => console.log(error.name, error.message));`;
+  const env = { ...sandbox.env, PROCREF_BINARY: program };
+  const { stdout } = await run(process.execPath, ["-e", code], { cwd: here, env, timeout: LIMIT });
+  assert.match(stdout, /^ProcrefError service `web`: .*other printed "hello" and no JSON \(check PROCREF_BINARY/);
 });
 
 test("program of the command is the one of the package", async (t) => {

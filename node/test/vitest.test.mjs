@@ -154,10 +154,12 @@ test("error names the package.json without services", async (t) => {
   assert.match(run.output, /package\.json.*do not have the key `procref`.*"services"/);
 });
 
-test("services without a list of names are an error", async (t) => {
-  const it = project(t, { one: USES }, { services: [] });
-  const run = vitest(it);
-  const [code] = await run.ended;
-  assert.equal(code, 1);
-  assert.match(run.output, /`procref\.services` must be a list of names/);
-});
+for (const settings of [{ services: [] }, null]) {
+  test(`services without a list of names are an error: ${JSON.stringify(settings)}`, async (t) => {
+    const it = project(t, { one: USES }, settings);
+    const run = vitest(it);
+    const [code] = await run.ended;
+    assert.equal(code, 1);
+    assert.match(run.output, /`procref\.services` must be a list of names/);
+  });
+}
