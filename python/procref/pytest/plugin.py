@@ -128,17 +128,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             services_of(item.config).acquire(name)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
+# The new style of wrappers needs a newer pluggy than pytest 7 does.
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
+    outcome = yield
+    report: pytest.TestReport = outcome.get_result()
     if report.failed and _SERVICES in item.config.stash and _uses_services(item):
         option: int | None = item.config.getoption("procref_log_lines")
         count = int(item.config.getini("procref_log_lines")) if option is None else option
         if count:
             report.sections.extend(services_of(item.config).log_lines(count))
-    return report
 
 
 def _uses_services(item: pytest.Item) -> bool:
