@@ -26,3 +26,7 @@ ln -sf "libprocref.so.$abi" "$prefix/lib/libprocref.so"
 mkdir -p "$prefix/lib/pkgconfig"
 sed -e "s|@prefix@|$prefix|" -e "s|@version@|$version|" "$root/crates/procref-ffi/procref.pc.in" \
     >"$prefix/lib/pkgconfig/procref.pc"
+case $prefix in
+# Programs find a library there only through the cache of the dynamic linker.
+/usr | /usr/local) ldconfig ;;
+esac

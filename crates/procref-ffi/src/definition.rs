@@ -51,7 +51,14 @@ impl Definition {
     /// Builds the service itself, without its dependencies.
     pub(crate) fn build(&self, on_ready: Option<&Arc<OnReady>>) -> Result<SharedService, Failure> {
         match self {
-            Self::Program(spec) => Ok(with(on_ready, spec.builder(&helper())).build()?),
+            Self::Program(spec) => {
+                let builder = spec.builder(&helper());
+                let builder = match &spec.project {
+                    Some(dir) => builder.project(dir),
+                    None => builder,
+                };
+                Ok(with(on_ready, builder).build()?)
+            }
             // It can be joined and stopped. A start would need the dependencies.
             Self::Project(service) => Ok(service.shared_service()?),
         }

@@ -7,7 +7,7 @@ use procref_config::value_parsers;
 use crate::error::Failure;
 
 const KEYS: &str = "cwd, env.NAME, export.NAME, fingerprint, grace, health, health-timeout, linger, log, mismatch, port, \
-     ready, runtime-dir, start-timeout, stop-signal, wait-timeout";
+     project, ready, runtime-dir, start-timeout, stop-signal, wait-timeout";
 
 /// Changes a setting of a service. Values have the form that they have in `procref.toml`.
 pub(crate) fn set(spec: &mut ServiceSpec, key: &str, value: &str) -> Result<(), Failure> {
@@ -27,6 +27,7 @@ pub(crate) fn set(spec: &mut ServiceSpec, key: &str, value: &str) -> Result<(), 
 fn change(spec: &mut ServiceSpec, key: &str, value: &str) -> Result<bool, String> {
     let variable = |name: &str| match name {
         "" => Err("the name of the variable is missing".to_owned()),
+        name if name.contains('=') => Err("the name of the variable contains a `=`".to_owned()),
         name => Ok((name.to_owned(), value.to_owned())),
     };
     if let Some(name) = key.strip_prefix("env.") {
@@ -47,6 +48,7 @@ fn change(spec: &mut ServiceSpec, key: &str, value: &str) -> Result<bool, String
         "log" => spec.log = Some(value.into()),
         "mismatch" => spec.mismatch = Some(mismatch(value)?),
         "port" => spec.port = Some(value_parsers::port(value)?),
+        "project" => spec.project = Some(value.into()),
         "ready" => spec.ready = Some(value_parsers::ready(value)?),
         "runtime-dir" => spec.runtime_dir = Some(value.into()),
         "start-timeout" => spec.start_timeout = Some(value_parsers::interval(value)?),

@@ -211,6 +211,8 @@ static void mistakes(void)
     EXPECT(PROCREF_INVALID, procref_service_set(service, "lingre", "1s", &error));
     EXPECT(PROCREF_INVALID, procref_service_set(service, "linger", "soon", &error));
     EXPECT(PROCREF_INVALID, procref_service_set(service, "port", "0", &error));
+    EXPECT(PROCREF_INVALID, procref_service_set(service, "env.A=B", "1", &error));
+    EXPECT(PROCREF_INVALID, procref_service_set(service, "export.A=B", "1", &error));
     EXPECT(PROCREF_INVALID, procref_service_set(service, NULL, "1s", &error));
     EXPECT(PROCREF_INVALID, procref_service_set(service, "linger", NULL, &error));
     struct prepared prepared = {0};
@@ -224,6 +226,16 @@ static void mistakes(void)
     procref_error_free(failure);
     OK(procref_wait_stopped(service, 30000, NULL, &error));
     procref_service_free(service);
+
+    /* Settings that the library refuses at the first use. */
+    const char *const settings[][2] = {{"project", "/nonexistent"}, {"project", ""}, {"cwd", ""}, {"log", ""}};
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+        service = new_service("{port}");
+        set(service, settings[i][0], settings[i][1]);
+        EXPECT(PROCREF_INVALID, procref_acquire(service, NULL, &handle, &error));
+        CHECK(!handle);
+        procref_service_free(service);
+    }
 
     /* A service that can only be joined, and a program that does not exist. */
     service = procref_service_new("test", NULL, NULL);
@@ -334,6 +346,19 @@ static void project(void)
     CHECK(procref_handle_get(second, "PROCREF_PORT") && !procref_handle_get(second, "WEB_URL"));
     OK(procref_release(second, &error));
     procref_cancel_free(cancel);
+
+    /* The key "project" names the same service. */
+    char dir[8192];
+    snprintf(dir, sizeof dir, "%s/..", run_path);
+    procref_service *named = procref_service_new("web", NULL, NULL);
+    set(named, "runtime-dir", run_path);
+    set(named, "project", dir);
+    OK(procref_try_join(named, &second, &error));
+    CHECK(second && procref_handle_pid(second) == procref_handle_pid(handle));
+    CHECK(strcmp(procref_handle_get(second, "PROCREF_DIR"), procref_handle_get(handle, "PROCREF_DIR")) == 0);
+    OK(procref_release(second, &error));
+    procref_service_free(named);
+
     release_and_wait(service, handle);
     procref_service_free(service);
     CHECK(prepared.calls == 1 && prepared.frees == 1);
