@@ -379,7 +379,7 @@ fn command_probe_reports_the_last_lines_of_its_output() {
     is_late(&shell("exec >&- 2>&-; exit 3"), "exited with status 3");
     // More than a pipe holds. The program would not exit if the pipe were not read.
     let chatty = shell("head -c 1000000 /dev/zero");
-    assert_eq!(wait(&chatty, PATIENCE), Waited::Ready);
+    assert_eq!(wait(&chatty, PATIENCE), ready());
 }
 
 #[test]
