@@ -73,7 +73,7 @@ impl Definition {
         match self {
             Self::Program(spec) => match service.acquire().await {
                 Ok(handle) => Ok(Handle::of_program(spec, service, handle)),
-                Err(error) => Err(start_error(spec, error).into()),
+                Err(error) => Err(failure(spec, error)),
             },
             Self::Project(resolved) => {
                 let change = change(resolved, on_ready);
@@ -91,7 +91,7 @@ impl Definition {
         match self {
             Self::Program(spec) => match service.acquire_blocking() {
                 Ok(handle) => Ok(Handle::of_program(spec, service, handle)),
-                Err(error) => Err(start_error(spec, error).into()),
+                Err(error) => Err(failure(spec, error)),
             },
             Self::Project(resolved) => {
                 let change = change(resolved, on_ready);
@@ -117,6 +117,17 @@ impl Definition {
                 Ok(Handle::of_joined(running, handle))
             }
         }
+    }
+}
+
+fn failure(spec: &ServiceSpec, error: procref::Error) -> Failure {
+    match error {
+        // The command line's advice is no help here.
+        procref::Error::NoStart { service, .. } => Failure::invalid(format!(
+            "service `{service}` is not running or not healthy, and this program cannot start it (pass `argv` to \
+             `procref_service_new`)"
+        )),
+        error => start_error(spec, error).into(),
     }
 }
 

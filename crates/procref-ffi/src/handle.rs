@@ -95,6 +95,13 @@ impl Handle {
         }
     }
 
+    /// Returns the beginning of an error. It is empty if nothing has recorded the name of the service.
+    fn place(&self) -> String {
+        let name = self.values.get("PROCREF_NAME");
+        name.map(|name| format!("service `{}`: ", name.to_string_lossy()))
+            .unwrap_or_default()
+    }
+
     fn new(reference: Reference, variables: Variables) -> Self {
         let service = reference.service();
         let mut handle = Self::of_instance(service.info());
@@ -169,7 +176,8 @@ pub extern "C" fn procref_handle_wait_dead(
         match wait(reference.service().wait_dead(), cancel, limit)? {
             Waited::Ready(dead) => Ok(dead?),
             Waited::Elapsed => Err(Failure::timeout(format!(
-                "process {} is still alive after {:?}",
+                "{}process {} is still alive after {:?}",
+                handle.place(),
                 handle.pid,
                 limit.unwrap_or(Duration::MAX)
             ))),

@@ -154,7 +154,10 @@ static void every_function(void)
     CHECK(second);
     OK(procref_release(second, &error));
 
-    EXPECT(PROCREF_TIMEOUT, procref_handle_wait_dead(handle, 0, NULL, &error));
+    procref_error *timeout;
+    CHECK(procref_handle_wait_dead(handle, 0, NULL, &timeout) == PROCREF_TIMEOUT);
+    CHECK(strstr(procref_error_message(timeout), "service `test`: process "));
+    procref_error_free(timeout);
     EXPECT(PROCREF_TIMEOUT, procref_handle_wait_dead(handle, 20, cancel, &error));
     EXPECT(PROCREF_TIMEOUT, procref_wait_stopped(service, 20, NULL, &error));
     EXPECT(PROCREF_HELD, procref_stop(service, false, &error));
@@ -240,7 +243,9 @@ static void mistakes(void)
     /* A service that can only be joined, and a program that does not exist. */
     service = procref_service_new("test", NULL, NULL);
     set(service, "runtime-dir", run_path);
-    EXPECT(PROCREF_INVALID, procref_acquire(service, NULL, &handle, &error));
+    CHECK(procref_acquire(service, NULL, &handle, &failure) == PROCREF_INVALID);
+    CHECK(strstr(procref_error_message(failure), "pass `argv`"));
+    procref_error_free(failure);
     procref_service_free(service);
     const char *const missing[] = {"/nonexistent/program", NULL};
     service = procref_service_new("test", missing, NULL);
