@@ -155,3 +155,31 @@ pub fn last_errno() -> i32 {
     // integer. Only this thread accesses it. A supervisor does not unmap it: see `thread_data` in procref.
     unsafe { *errno }
 }
+
+/// Waits for the byte by which a starter confirms that it holds the lock. Returns `false` if the starter has died.
+/// `starter` is its pidfd, or a negative number.
+pub fn await_confirm(confirm: RawFd, starter: RawFd) -> bool {
+    let mut fds = [confirm, starter].map(|fd| libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    });
+    // The pipe alone is not sufficient, because a process that another thread of the starter has forked may
+    // keep it open. EINTR occurs if a suspended process was continued. Any other error counts as no
+    // confirmation.
+    while unsafe {
+        // SAFETY: `fds` is an array of that many initialized entries, which the call may write to. Nothing else borrows
+        // it. The kernel ignores an entry with a negative descriptor.
+        libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, -1)
+    } < 0
+    {
+        if last_errno() != libc::EINTR {
+            return false;
+        }
+    }
+    let mut byte = [0_u8];
+    let [answer, _] = fds;
+    // SAFETY: the call writes at most one byte to `byte`, which is alive and borrowed by nothing else.
+    answer.revents & libc::POLLIN != 0
+        && unsafe { libc::read(confirm, byte.as_mut_ptr().cast(), byte.len()) } == 1
+}

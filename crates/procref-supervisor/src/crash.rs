@@ -222,6 +222,41 @@ pub fn choose_suspensions<'a>(names: impl Iterator<Item = &'a str>) {
     }
 }
 
+/// The length of a [`choice`].
+#[cfg(feature = "crash-points")]
+const CHOICE: usize = 8 + MARK.len();
+
+/// Returns the chosen points and the mark for another process, or `None` if no point is chosen.
+#[cfg(feature = "crash-points")]
+pub fn choice() -> Option<[u8; CHOICE]> {
+    let mut bytes = [0; CHOICE];
+    let (points, rest) = bytes.split_at_mut(4);
+    let (survived, mark) = rest.split_at_mut(4);
+    for (byte, place) in points.iter_mut().zip([&DIE].into_iter().chain(&SUSPEND)) {
+        *byte = place.load(Ordering::Relaxed);
+    }
+    survived.copy_from_slice(&SURVIVED.load(Ordering::Relaxed).to_ne_bytes());
+    for (byte, place) in mark.iter_mut().zip(&MARK) {
+        *byte = place.load(Ordering::Relaxed);
+    }
+    let is_chosen = points.iter().any(|&point| point != 0);
+    is_chosen.then_some(bytes)
+}
+
+/// Sets the points and the mark that another process has [chosen](choice).
+#[cfg(feature = "crash-points")]
+pub fn adopt(choice: &[u8; CHOICE]) {
+    let [die, suspend @ .., a, b, c, d] = *choice.first_chunk::<8>().unwrap_or(&[0; 8]);
+    for (place, byte) in MARK.iter().zip(&choice[8..]) {
+        place.store(*byte, Ordering::Relaxed);
+    }
+    for (place, byte) in SUSPEND.iter().zip(suspend) {
+        place.store(byte, Ordering::Relaxed);
+    }
+    SURVIVED.store(u32::from_ne_bytes([a, b, c, d]), Ordering::Relaxed);
+    DIE.store(die, Ordering::Relaxed);
+}
+
 #[cfg(feature = "crash-points")]
 fn code(name: &str) -> u8 {
     let position = CRASH_POINTS.iter().position(|point| point.name == name);

@@ -14,6 +14,5 @@ mod calls;
 mod children;
 pub mod entry;
 mod exec;
-mod log;
 mod signals;
 mod subreaper;

@@ -14,6 +14,7 @@
 //! | `raw_calls`, `calls`, `process` | async-signal-safe system calls |
 //! | `called` | the functions of other libraries that the code after the fork calls |
 //! | `channel`, `prepared` | the data that starter and supervisor share |
+//! | `tree`, `log` | the processes of a service, and its log, as their parent handles them |
 //! | `forked` | the code after the fork |
 //! | `crash` | crash points for procref's own tests |
 //!
@@ -49,6 +50,9 @@ pub mod forked;
 pub mod life;
 #[cfg(target_os = "linux")]
 #[doc(hidden)]
+pub mod log;
+#[cfg(target_os = "linux")]
+#[doc(hidden)]
 pub mod ops;
 #[cfg(target_os = "linux")]
 #[doc(hidden)]
@@ -61,6 +65,9 @@ pub mod process;
 pub mod raw_calls;
 #[cfg(target_os = "linux")]
 mod text;
+#[cfg(target_os = "linux")]
+#[doc(hidden)]
+pub mod tree;
 
 #[cfg(test)]
 extern crate std;

@@ -10,7 +10,8 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-use crate::state::Identity;
+use crate::spec::{KILL_TIMEOUT, StopSpec};
+use crate::state::{Identity, Instance};
 use crate::text::TextBuffer;
 
 /// A process, for code that must be async-signal-safe.
@@ -74,6 +75,22 @@ impl SignalSafeProcess {
         }
         let _ = rustix::process::pidfd_send_signal(&self.0, Signal::KILL);
         poll_exit(&self.0, kill) == Ok(true)
+    }
+}
+
+impl StopSpec {
+    /// Stops the process of an instance that is not a child of this process, and waits until it has exited. Returns
+    /// `false` if it could not be stopped.
+    pub fn stop_by_identity(&self, instance: &Instance) -> bool {
+        if instance.identity.pid == 0 {
+            return true;
+        }
+        let signal = Signal::from_named_raw(self.signal).unwrap_or(Signal::TERM);
+        match SignalSafeProcess::find(instance.identity) {
+            Ok(Some(process)) => process.end(signal, self.grace, KILL_TIMEOUT),
+            Ok(None) => true,
+            Err(_) => false,
+        }
     }
 }
 

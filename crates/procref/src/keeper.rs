@@ -13,7 +13,9 @@
 //!   that process.
 //! - A client is the process that connected, by pid and start time. Nothing in a message is believed about that.
 //! - The keeper answers a change only after the change is in the state file.
+//! - A supervisor also waits until the serving thread has handled the deaths, before each of its steps.
 //! - One thread serves the clients. Each supervisor is a thread of its own, which performs its arrays on the same ledger.
+//! - All threads block all signals. The serving thread reads SIGCHLD and SIGIO from a descriptor.
 //! - A keeper that fails exits without touching its files. The next step of any client starts a successor.
 
 use std::collections::BTreeMap;
@@ -37,9 +39,13 @@ use shared::{Files, Notice, Shared, now};
 use watches::Watches;
 
 mod answer;
+mod children;
 mod entry;
+mod launch;
 mod life;
+mod program;
 mod shared;
+mod signals;
 mod start;
 mod watches;
 
@@ -52,7 +58,8 @@ const REMOVED_LIMIT: Duration = Duration::from_secs(5);
 const LISTENER: u64 = 0;
 const DEATHS: u64 = 1;
 const NOTICES: u64 = 2;
-const FIRST_CONNECTION: u64 = 3;
+const SIGNALS: u64 = 3;
+const FIRST_CONNECTION: u64 = 4;
 
 /// The connection of a client.
 struct Connection {
@@ -64,6 +71,8 @@ struct Connection {
     /// The bytes of the next request that have arrived.
     request: [u8; REQUEST_LENGTH],
     received: usize,
+    /// The descriptors that came with them.
+    fds: Vec<OwnedFd>,
 }
 
 /// A client that sleeps until an array can be performed.
@@ -80,6 +89,8 @@ struct Keeper {
     /// `None` after the object was removed.
     listener: Option<OwnedFd>,
     watches: Watches,
+    /// Readable when a signal is pending.
+    signals: OwnedFd,
     connections: BTreeMap<u64, Connection>,
     /// The connections of each process that has sent HELLO.
     by_owner: BTreeMap<UndoOwner, Vec<u64>>,
@@ -124,12 +135,16 @@ impl Keeper {
         let shared = Arc::new(Shared::new(own, files, ledger)?);
         let data = epoll::EventData::new_u64(NOTICES);
         epoll::add(&events, shared.notices_fd(), data, flags)?;
+        let signals = signals::open()?;
+        let data = epoll::EventData::new_u64(SIGNALS);
+        epoll::add(&events, &signals, data, flags)?;
         let mut keeper = Self {
             own,
             shared,
             events,
             listener: Some(listener),
             watches,
+            signals,
             connections: BTreeMap::new(),
             by_owner: BTreeMap::new(),
             next_connection: FIRST_CONNECTION,
@@ -182,6 +197,7 @@ impl Keeper {
                     LISTENER => self.accept_all(),
                     DEATHS => {}
                     NOTICES => self.take_notices(),
+                    SIGNALS => self.take_signals(),
                     connection => self.read(connection),
                 }
             }
@@ -234,8 +250,23 @@ impl Keeper {
                 Notice::Supervised { connection, reply } => {
                     self.send(connection, 0, reply, self.own.pid, &[]);
                 }
+                Notice::AwaitsDeaths => {
+                    let shared = Arc::clone(&self.shared);
+                    shared.handle_deaths(|| self.end_dead_clients());
+                }
                 Notice::Ended => self.lives -= 1,
             }
+        }
+    }
+
+    /// Passes the signals on to the supervisor that has launched the service. If there is none, reaps the processes that
+    /// were reparented to this one.
+    fn take_signals(&self) {
+        signals::take(&self.signals);
+        self.shared.note_signal();
+        if let Some(_guard) = self.shared.try_tree() {
+            let flags = rustix::process::WaitOptions::NOHANG;
+            while let Ok(Some(_)) = rustix::process::wait(flags) {}
         }
     }
 
@@ -292,6 +323,7 @@ impl Keeper {
                     session: None,
                     request: [0; REQUEST_LENGTH],
                     received: 0,
+                    fds: Vec::new(),
                 };
                 self.connections.insert(number, connection);
             }
@@ -305,18 +337,19 @@ impl Keeper {
             return;
         };
         let room = &mut connection.request[connection.received..];
-        match sys::receive_now(&connection.socket, room) {
+        match sys::receive_now(&connection.socket, room, &mut connection.fds) {
             Ok(None) => {}
             Ok(Some(received)) if received > 0 => {
                 connection.received += received;
                 if connection.received == REQUEST_LENGTH {
                     connection.received = 0;
                     let request = Request::decode(&connection.request);
+                    let fds = std::mem::take(&mut connection.fds);
                     // The events that were read together with this request need not contain a death that the client
                     // has waited for: while the kernel collects the events, it may find the request on a connection
                     // that it visits late, and add the death to the next ones.
                     self.end_dead_clients();
-                    self.answer(number, request);
+                    self.answer(number, request, fds);
                 }
             }
             // The client has closed the connection. Its references stay as long as its process lives.

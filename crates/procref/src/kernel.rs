@@ -53,26 +53,26 @@ use crate::process::Identity;
 
 #[cfg(test)]
 mod conformance;
-#[cfg(all(target_os = "linux", any(test, feature = "fuzzing")))]
-#[cfg_attr(not(test), expect(dead_code, reason = "fuzzing uses a part"))]
+#[cfg(target_os = "linux")]
 pub(crate) mod counted;
 mod inspection;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+pub(crate) mod selection;
 #[cfg(any(target_os = "linux", test))]
 pub(crate) mod semset;
 #[cfg(test)]
 pub(crate) mod sim;
 #[cfg(target_os = "linux")]
 mod sysv;
-#[cfg(any(test, all(target_os = "linux", feature = "fuzzing")))]
-#[cfg_attr(not(test), expect(dead_code, reason = "fuzzing uses a part"))]
+#[cfg(any(target_os = "linux", test))]
 pub(crate) mod table;
 #[cfg(windows)]
 mod windows;
 
 #[cfg(target_os = "linux")]
-pub(crate) use procref_supervisor::raw_calls::NativeSet;
-#[cfg(target_os = "linux")]
-pub(crate) use sysv::SystemV as Native;
+pub(crate) use linux::{Linux as Native, NativeSet};
 #[cfg(all(target_os = "linux", feature = "fuzzing"))]
 pub(crate) use sysv::fuzz;
 #[cfg(windows)]
@@ -126,6 +126,11 @@ pub(crate) trait Kernel: Send + Sync + 'static {
     /// Returns the digests of the names of all services in a namespace. This excludes objects that no process
     /// has claimed, because they do not name their service.
     fn survey(&self, namespace: &Namespace) -> Result<Vec<Digest>>;
+
+    /// Removes the files of objects that no process uses and that contain nothing. A kernel without files has none.
+    fn sweep(&self, _: &Namespace) -> Result<()> {
+        Ok(())
+    }
 
     /// Returns `true` if the object of any service, in any namespace, names this process as its instance and not as a
     /// client.

@@ -100,7 +100,7 @@ pub mod fuzzing;
 pub mod guide {}
 mod host;
 mod info;
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(target_os = "linux")]
 mod keeper;
 mod kernel;
 mod key;

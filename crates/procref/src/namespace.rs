@@ -22,6 +22,8 @@ use unix as sys;
 #[cfg(windows)]
 use windows as sys;
 
+#[cfg(unix)]
+pub(crate) use project::PROJECTS;
 pub(crate) use sys::RecordWatch;
 
 /// The version of the kernel object's layout. It is part of every namespace digest, because processes of two layouts
@@ -53,6 +55,9 @@ pub(crate) struct Namespace {
     identity: (u64, u64),
     view: View,
     digest: Digest,
+    /// `true` if this process has created the directory.
+    #[cfg_attr(windows, expect(dead_code, reason = "Windows has one kernel"))]
+    is_new: bool,
 }
 
 impl Namespace {
@@ -72,6 +77,7 @@ impl Namespace {
             identity,
             view,
             digest,
+            is_new: false,
         }
     }
 
@@ -91,6 +97,17 @@ impl Namespace {
 
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn shared_dir(&self) -> Arc<Path> {
+        Arc::clone(&self.dir)
+    }
+
+    /// Returns `true` if this process has created the directory, so that no process has used it before.
+    #[cfg(unix)]
+    pub(crate) fn is_new(&self) -> bool {
+        self.is_new
     }
 }
 
@@ -168,8 +185,14 @@ pub(crate) fn open(base_dir: Option<&Path>, project: Option<&Path>) -> Result<Na
         Some(project) => common.of_project(project)?,
         None => common,
     };
+    // Another process may create the directory between the two calls. Then both treat it as new.
+    let is_new = !location.dir.exists();
     location.create()?;
-    location.checked()
+    let namespace = location.checked()?;
+    Ok(Namespace {
+        is_new,
+        ..namespace
+    })
 }
 
 /// Checks that the path still leads to the namespace's directory, and that the view of this process has not
@@ -196,7 +219,7 @@ pub(crate) fn check_unchanged(namespace: &Namespace) -> Result<()> {
 }
 
 /// Returns the runtime directory of processes that do not choose one. It may not exist.
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(target_os = "linux")]
 pub(crate) fn default_dir() -> Result<PathBuf> {
     sys::default_dir()
 }

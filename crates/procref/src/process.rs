@@ -87,16 +87,16 @@ use unix as sys;
 use windows as sys;
 
 #[cfg(unix)]
-pub(crate) use procref_supervisor::process::{SUPERVISOR_TITLE, SignalSafeProcess};
+pub(crate) use procref_supervisor::process::SignalSafeProcess;
 pub(crate) use procref_supervisor::spec::KILL_TIMEOUT;
 pub(crate) use procref_supervisor::state::Identity;
 #[cfg(windows)]
 pub use sys::StopEvent;
-#[cfg(unix)]
-pub(crate) use sys::has_executed;
 #[cfg(windows)]
 pub(crate) use sys::{BREAK, close_windows, is_supervisor, proc_info};
 pub(crate) use sys::{Signal, fork_epoch, is_suspended, view};
+#[cfg(unix)]
+pub(crate) use sys::{has_executed, supervisor_title};
 #[cfg(all(windows, feature = "crash-points"))]
 pub(crate) use sys::{kill_myself, suspend_myself};
 

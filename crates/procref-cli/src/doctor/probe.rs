@@ -49,15 +49,19 @@ pub(crate) fn run(args: &ProbeArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn check(mechanism: &Mechanism) -> Finding {
-    let Mechanism { check, name, .. } = mechanism;
-    let dir = tempfile::Builder::new().prefix("procref-doctor-").tempdir();
-    let counted = match &dir {
-        Ok(dir) => count_around_kill(dir.path()),
+/// Counts in a temporary directory.
+pub(super) fn check_with(count: impl FnOnce(&Path) -> Result<(u32, u32)>) -> Result<(u32, u32)> {
+    match tempfile::Builder::new().prefix("procref-doctor-").tempdir() {
+        Ok(dir) => count(dir.path()),
         Err(error) => Err(Error::Failed(format!(
             "could not create a temporary directory: {error}"
         ))),
-    };
+    }
+}
+
+/// Returns the finding for these counts.
+pub(super) fn finding(mechanism: &Mechanism, counted: Result<(u32, u32)>) -> Finding {
+    let Mechanism { check, name, .. } = mechanism;
     match counted {
         Ok((1, 0)) => Finding::ok(
             check,
@@ -85,7 +89,7 @@ pub(super) fn check(mechanism: &Mechanism) -> Finding {
 }
 
 /// Returns the counts while a process holds a reference and after that process was killed.
-fn count_around_kill(dir: &Path) -> Result<(u32, u32)> {
+pub(super) fn count_around_kill(dir: &Path) -> Result<(u32, u32)> {
     let failed = |error| Error::io("start a process", error);
     let counter = PlatformRefCounter::in_dir(NAME, dir)?;
     let mut child = Command::new(std::env::current_exe().map_err(failed)?)

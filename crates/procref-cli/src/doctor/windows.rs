@@ -17,7 +17,10 @@ const HANDLES: Mechanism = Mechanism {
 };
 
 pub(super) fn check(runtime_dir: Option<&Path>) -> Vec<Finding> {
-    let mut findings = vec![probe::check(&HANDLES), job::check()];
+    let mut findings = vec![
+        probe::finding(&HANDLES, probe::check_with(probe::count_around_kill)),
+        job::check(),
+    ];
     findings.extend(runtime_dir::check(runtime_dir));
     findings.push(check_wine());
     findings

@@ -8,7 +8,7 @@ use rustix::fs::{Mode, OFlags};
 /// ([proc_tid_children(5)](https://man7.org/linux/man-pages/man5/proc_tid_children.5.html)), and a supervisor
 /// has one thread. A process group is not sufficient, because any process may leave its group. But every
 /// process that loses its parent is reparented to the subreaper.
-pub(super) fn for_each_child(mut call: impl FnMut(i32)) -> Option<()> {
+pub(super) fn for_each_child(call: &mut dyn FnMut(i32)) -> Option<()> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let list = rustix::fs::open(c"/proc/thread-self/children", flags, Mode::empty()).ok()?;
     let mut buffer = [0_u8; 512];

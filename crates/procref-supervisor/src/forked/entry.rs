@@ -7,8 +7,6 @@ use core::pin::pin;
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 
-use rustix::process::Signal;
-
 use super::calls::{exit, name_process, own_identity, unmap_dispensable, write, write_title};
 use super::{attendant, subreaper};
 use crate::calls::{close_from, fork_here};
@@ -18,10 +16,8 @@ use crate::crash::{self, Point};
 use crate::life::watch;
 use crate::ops::SupervisorOps;
 use crate::prepared::{SupervisorSpec, Text};
-use crate::process::SignalSafeProcess;
 use crate::raw_calls::{Limit, RawCalls};
-use crate::spec::KILL_TIMEOUT;
-use crate::state::{Identity, Instance};
+use crate::state::Instance;
 
 /// Leaves the session of the starter, forks the supervisor, and becomes its attendant.
 pub extern "C" fn first_child(spec: *mut libc::c_void) -> libc::c_int {
@@ -71,19 +67,6 @@ pub(super) fn expect_ready<F: Future>(future: F) -> F::Output {
 }
 
 impl SupervisorSpec {
-    pub(super) fn stop_by_identity(&self, instance: &Instance) -> bool {
-        let Identity { pid, .. } = instance.identity;
-        if pid == 0 {
-            return true;
-        }
-        let signal = Signal::from_named_raw(self.stop.signal).unwrap_or(Signal::TERM);
-        match SignalSafeProcess::find(instance.identity) {
-            Ok(Some(process)) => process.end(signal, self.stop.grace, KILL_TIMEOUT),
-            Ok(None) => true,
-            Err(_) => false,
-        }
-    }
-
     pub(super) fn unlink_files(&self) {
         self.unlink(&self.files);
     }
@@ -125,7 +108,7 @@ impl SupervisorOps for SupervisorSpec {
     }
 
     async fn stop_instance(&self, instance: &Instance) -> bool {
-        self.stop_by_identity(instance)
+        self.stop.stop_by_identity(instance)
     }
 
     async fn remove_files(&self) {

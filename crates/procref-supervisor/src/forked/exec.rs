@@ -20,8 +20,8 @@ const STANDARD: RawFd = 3;
 const FIRST_OTHER: RawFd = STANDARD + 1;
 
 impl Program {
-    /// Waits at the gate, and executes the program.
-    pub(super) fn run(&self, parent: libc::pid_t) -> ! {
+    /// Waits at the gate, and executes the program. Call this in a child that was just forked by `parent`.
+    pub fn run(&self, parent: libc::pid_t) -> ! {
         // EOF on the gate is not sufficient, because a process that was forked during the start may have a
         // copy of the write end. If the starter dies, the supervisor stops this process. If the supervisor
         // dies, the kernel kills this process.

@@ -8,7 +8,7 @@
 use core::ptr;
 use core::time::Duration;
 
-use super::log;
+use crate::log;
 use crate::raw_calls::Limit;
 
 /// The limit of every sleep on the set. It is a static, because a signal handler has no other access to it.

@@ -1,12 +1,14 @@
 //! The requests of clients.
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use procref_supervisor::spec::StopSpec;
 
 use super::shared::now;
-use super::{Keeper, Sleeper, life, owner_of};
+use super::{Keeper, Sleeper, launch, life, owner_of};
 use crate::kernel::counted::ledger::Session;
+use crate::kernel::counted::order::{LaunchOrder, MAX_LENGTH};
 use crate::kernel::counted::sys;
 use crate::kernel::counted::wire::{
     Answer, Call, Reply, Request, Unreadable, VERSION, encode_hello, encode_values, may_sleep,
@@ -16,7 +18,12 @@ use crate::kernel::table::{Outcome, sleeps_for};
 use crate::process::Identity;
 
 impl Keeper {
-    pub(super) fn answer(&mut self, number: u64, request: Result<Request, Unreadable>) {
+    pub(super) fn answer(
+        &mut self,
+        number: u64,
+        request: Result<Request, Unreadable>,
+        fds: Vec<OwnedFd>,
+    ) {
         let request = match request {
             Ok(request) => request,
             Err(Unreadable::OtherVersion) => {
@@ -29,6 +36,9 @@ impl Keeper {
         let Some(connection) = self.connections.get(&number) else {
             return;
         };
+        if fds.len() != request.call.descriptors() {
+            return self.close(number);
+        }
         let (seq, nonce) = (request.seq, request.nonce);
         if let Call::Hello { start } = request.call {
             let process = Identity {
@@ -83,6 +93,18 @@ impl Keeper {
                     self.close(number);
                 }
             }
+            Call::Launch {
+                has_listener,
+                has_starter,
+            } => match self.launch(fds, has_listener, has_starter) {
+                Some(()) => self.send(number, seq, Reply::Done, self.own.pid, &[]),
+                None => self.close(number),
+            },
+            #[cfg(feature = "crash-points")]
+            Call::Arm => {
+                arm(fds);
+                self.send(number, seq, Reply::Done, 0, &[]);
+            }
         }
     }
 
@@ -111,11 +133,30 @@ impl Keeper {
         self.send(number, 0, Reply::Done, self.own.pid, &payload);
     }
 
-    /// Starts a supervisor, which reports when it is counted. Returns `false` if there is no thread for it.
-    fn supervise(&mut self, number: u64, stop: StopSpec) -> bool {
+    /// Returns the role of the next supervisor.
+    fn new_role(&mut self) -> u16 {
         let role = self.next_role;
         // A role that is still in use belongs to a supervisor of this keeper. No keeper has so many.
         self.next_role = role.checked_add(1).unwrap_or(1);
+        role
+    }
+
+    /// Starts a supervisor that launches a service. Returns `None` if the order cannot be used, or if there is no thread
+    /// for it.
+    fn launch(&mut self, fds: Vec<OwnedFd>, has_listener: bool, has_starter: bool) -> Option<()> {
+        let mut fds = fds.into_iter();
+        let bytes = sys::read_file(fds.next()?, MAX_LENGTH).ok()?;
+        let order = LaunchOrder::decode(&bytes)?;
+        let ends = launch::Ends::new(fds, has_listener, has_starter)?;
+        let role = self.new_role();
+        launch::start(&self.shared, role, order, ends).ok()?;
+        self.lives += 1;
+        Some(())
+    }
+
+    /// Starts a supervisor, which reports when it is counted. Returns `false` if there is no thread for it.
+    fn supervise(&mut self, number: u64, stop: StopSpec) -> bool {
+        let role = self.new_role();
         let started = life::start(&self.shared, role, number, stop).is_ok();
         self.lives += usize::from(started);
         started
@@ -177,5 +218,15 @@ impl Keeper {
         if sys::send_now(&connection.socket, &bytes).is_err() {
             self.close(number);
         }
+    }
+}
+
+/// Chooses crash points, for a test.
+#[cfg(feature = "crash-points")]
+fn arm(fds: Vec<OwnedFd>) {
+    let file = fds.into_iter().next();
+    let bytes = file.and_then(|file| sys::read_file(file, MAX_LENGTH).ok());
+    if let Some(choice) = bytes.as_deref().and_then(|bytes| bytes.try_into().ok()) {
+        procref_supervisor::crash::adopt(choice);
     }
 }

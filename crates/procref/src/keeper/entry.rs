@@ -7,7 +7,7 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use procref_supervisor::calls::close_from;
+use procref_supervisor::calls::{block_signals, close_from, set_default_signals};
 use rustix::fs::{FileType, Mode, OFlags};
 
 use super::start;
@@ -30,11 +30,24 @@ extern "C" fn become_keeper_if_marked() {
     if is_privileged() || !has_keeper_descriptors() {
         return;
     }
+    // A keeper is recognized by its name and by the signals that it blocks, so it has both from the beginning. A program
+    // may inherit that SIGCHLD is ignored, and then the kernel would reap the keeper's children.
+    block_signals();
+    set_default_signals();
+    name_process();
     detach();
     let Some((file, ready)) = take_descriptors() else {
         exit(start::FAILED);
     };
     exit(start::run(state.into(), socket.into(), file, ready));
+}
+
+/// Sets the name of this process to the beginning of its command line, `procref: NAME`.
+fn name_process() {
+    let line = std::fs::read("/proc/self/cmdline").unwrap_or_default();
+    let title = line.split(|&byte| byte == 0).next().unwrap_or_default();
+    // The kernel cuts a longer name.
+    let _ = std::fs::write("/proc/self/comm", title);
 }
 
 /// Returns `true` if the program has more rights than the user who executed it. Such a program must not obey the

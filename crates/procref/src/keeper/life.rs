@@ -3,7 +3,7 @@
 //! The life itself is that of `procref-supervisor`, which also runs in a forked process on other kernels. Here its steps
 //! are arrays on the ledger. Each life has its own role, and so its own adjustments.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use std::thread;
@@ -13,8 +13,7 @@ use procref_supervisor::crash::{self, Point};
 use procref_supervisor::life::watch;
 use procref_supervisor::ops::SupervisorOps;
 use procref_supervisor::semset::signal_safe::{Refused, SetCalls, SetResult, SignalSafeSet};
-use procref_supervisor::spec::{KILL_TIMEOUT, StopSpec};
-use rustix::process::Signal;
+use procref_supervisor::spec::StopSpec;
 
 use super::shared::{Notice, Shared, now};
 use super::{entry, start};
@@ -23,7 +22,6 @@ use crate::kernel::counted::ledger::Session;
 use crate::kernel::counted::wire::Reply;
 use crate::kernel::semset::{Op, Values, Wait};
 use crate::kernel::table::{Outcome, UndoOwner};
-use crate::process::SignalSafeProcess;
 
 /// The life needs little stack.
 const STACK: usize = 256 << 10;
@@ -40,12 +38,10 @@ pub(super) fn start(
     connection: u64,
     stop: StopSpec,
 ) -> io::Result<()> {
-    let shared = Arc::clone(shared);
-    let builder = thread::Builder::new().name("supervisor".to_owned());
-    let thread = builder.stack_size(STACK).spawn(move || {
-        let _exit_on_panic = ExitOnPanic;
-        let life = Life::new(&shared, role, stop);
-        let set = SignalSafeSet::new(&life.calls);
+    on_thread(shared, role, stop, move |life| {
+        crash::point(Point::AttendantStarted);
+        crash::point(Point::SupervisorStarted);
+        let set = SignalSafeSet::new(life.calls());
         pollster::block_on(async {
             let counted = set.supervise().await;
             crash::point(Point::SupervisorRegistered);
@@ -54,13 +50,33 @@ pub(super) fn start(
                 Err(Refused::NotNow) => Reply::NotNow,
                 Err(Refused::Gone) => Reply::Gone,
             };
-            shared.notify(Notice::Supervised { connection, reply });
+            life.shared.notify(Notice::Supervised { connection, reply });
+            crash::point(Point::SupervisorReported);
             if counted.is_ok() {
-                watch(set, &&life).await;
+                watch(set, &life).await;
             }
         });
+    })
+}
+
+/// Runs a supervisor on a thread of its own.
+pub(super) fn on_thread(
+    shared: &Arc<Shared>,
+    role: u16,
+    stop: StopSpec,
+    body: impl for<'a> FnOnce(&'a Life<'a>) + Send + 'static,
+) -> io::Result<()> {
+    let shared = Arc::clone(shared);
+    let builder = thread::Builder::new().name("supervisor".to_owned());
+    let thread = builder.stack_size(STACK).spawn(move || {
+        let _exit_on_panic = ExitOnPanic;
+        let owner = {
+            let life = Life::new(&shared, role, stop);
+            body(&life);
+            life.calls.session.owner
+        };
         // As the exit of a supervisor's process does.
-        shared.ledger().end_owner(life.calls.session.owner, now());
+        shared.ledger().end_owner(owner, now());
         shared.wake_supervisors();
         shared.notify(Notice::Changed);
         shared.notify(Notice::Ended);
@@ -80,27 +96,44 @@ impl Drop for ExitOnPanic {
 }
 
 /// The steps of one supervisor.
-struct LifeCalls {
+pub(super) struct LifeCalls {
     shared: Arc<Shared>,
     session: Session,
     seq: Cell<u64>,
 }
 
-/// The end of a supervisor's sleep. `None` means that only the object ends it.
+/// The end of a supervisor's sleep.
 #[derive(Default)]
-struct SleepLimit(RefCell<Option<Instant>>);
+pub(super) struct SleepLimit {
+    /// `None` means that no time ends the sleep.
+    deadline: Cell<Option<Instant>>,
+    /// The number of signals so far. A further signal ends the sleep. `None` means that no signal does.
+    signals: Cell<Option<u64>>,
+}
 
 impl SleepLimit {
-    fn set(&self, left: Option<Duration>) {
+    pub(super) fn set(&self, left: Option<Duration>) {
         // A time that the clock cannot represent never comes.
-        self.0
-            .replace(left.and_then(|left| Instant::now().checked_add(left)));
+        let deadline = left.and_then(|left| Instant::now().checked_add(left));
+        self.deadline.set(deadline);
+    }
+
+    pub(super) fn end_after_signal(&self, signals: u64) {
+        self.signals.set(Some(signals));
     }
 }
 
 impl LifeCalls {
     /// Performs an array, and sleeps until that is possible or the deadline has passed.
-    fn perform(&self, ops: &[Op], wait: Wait, deadline: Option<Instant>) -> SetResult<()> {
+    fn perform(
+        &self,
+        ops: &[Op],
+        wait: Wait,
+        deadline: Option<Instant>,
+        signals: Option<u64>,
+    ) -> SetResult<()> {
+        // A starter that this supervisor knows to be dead must hold no lock any more.
+        self.shared.await_deaths();
         let seq = self.seq.get() + 1;
         self.seq.set(seq);
         let mut ledger = self.shared.ledger();
@@ -117,7 +150,8 @@ impl LifeCalls {
                 Ok(Outcome::Gone | Outcome::OutOfRange) | Err(_) => return Err(Refused::Gone),
             }
             let left = deadline.map(|it| it.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) {
+            let is_signaled = signals.is_some_and(|it| it != self.shared.signals());
+            if left == Some(Duration::ZERO) || is_signaled {
                 return Err(Refused::NotNow);
             }
             ledger = self.shared.wait_changed(ledger, left);
@@ -129,16 +163,16 @@ impl SetCalls for &LifeCalls {
     type Limit = SleepLimit;
 
     async fn operate(self, ops: &[Op]) -> SetResult<()> {
-        self.perform(ops, Wait::No, None)
+        self.perform(ops, Wait::No, None, None)
     }
 
     async fn operate_within(self, ops: &[Op], limit: Duration) -> SetResult<()> {
-        self.perform(ops, Wait::Yes, Instant::now().checked_add(limit))
+        self.perform(ops, Wait::Yes, Instant::now().checked_add(limit), None)
     }
 
     async fn sleep(self, ops: &[Op], limit: &SleepLimit) -> SetResult<()> {
-        let deadline = *limit.0.borrow();
-        self.perform(ops, Wait::Yes, deadline)
+        let (deadline, signals) = (limit.deadline.get(), limit.signals.get());
+        self.perform(ops, Wait::Yes, deadline, signals)
     }
 
     async fn values(self) -> SetResult<Values> {
@@ -157,8 +191,8 @@ impl SetCalls for &LifeCalls {
     }
 }
 
-/// A supervisor of a service that a callback starts.
-struct Life<'a> {
+/// A supervisor without children.
+pub(super) struct Life<'a> {
     calls: LifeCalls,
     shared: &'a Shared,
     stop: StopSpec,
@@ -186,6 +220,18 @@ impl<'a> Life<'a> {
             limit: SleepLimit::default(),
         }
     }
+
+    pub(super) fn calls(&self) -> &LifeCalls {
+        &self.calls
+    }
+
+    pub(super) fn shared(&self) -> &'a Shared {
+        self.shared
+    }
+
+    pub(super) fn sleep_limit(&self) -> &SleepLimit {
+        &self.limit
+    }
 }
 
 impl<'a> SupervisorOps for &'a Life<'_> {
@@ -208,15 +254,7 @@ impl<'a> SupervisorOps for &'a Life<'_> {
     }
 
     async fn stop_instance(&self, instance: &Instance) -> bool {
-        if instance.identity.pid == 0 {
-            return true;
-        }
-        let signal = Signal::from_named_raw(self.stop.signal).unwrap_or(Signal::TERM);
-        match SignalSafeProcess::find(instance.identity) {
-            Ok(Some(process)) => process.end(signal, self.stop.grace, KILL_TIMEOUT),
-            Ok(None) => true,
-            Err(_) => false,
-        }
+        self.stop.stop_by_identity(instance)
     }
 
     async fn remove_files(&self) {

@@ -4,8 +4,9 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -77,6 +78,8 @@ pub(super) enum Notice {
     Changed,
     /// The supervisor that this client has started is counted, or has failed.
     Supervised { connection: u64, reply: Reply },
+    /// A supervisor waits until the deaths before this notice are handled.
+    AwaitsDeaths,
     /// The thread of the supervisor ends.
     Ended,
 }
@@ -90,6 +93,12 @@ pub(super) struct Shared {
     notices: Mutex<Vec<Notice>>,
     /// Readable when there are notices.
     event: OwnedFd,
+    /// The number of signals that this process has received.
+    signals: AtomicU64,
+    /// The number of supervisors that have begun to wait for deaths, and the number of those that need not wait any more.
+    death_waits: [AtomicU64; 2],
+    /// Held by the supervisor that has launched the service, as long as it may have children.
+    tree: Mutex<()>,
 }
 
 impl Shared {
@@ -101,6 +110,9 @@ impl Shared {
             changed: Condvar::new(),
             notices: Mutex::default(),
             event: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            signals: AtomicU64::new(0),
+            death_waits: [const { AtomicU64::new(0) }; 2],
+            tree: Mutex::default(),
         })
     }
 
@@ -135,6 +147,64 @@ impl Shared {
     /// Wakes the supervisors, so that they retry their arrays.
     pub(super) fn wake_supervisors(&self) {
         self.changed.notify_all();
+    }
+
+    /// Returns the number of signals that this process has received.
+    pub(super) fn signals(&self) -> u64 {
+        self.signals.load(Ordering::SeqCst)
+    }
+
+    /// Counts a signal, and ends the sleeps that it must end.
+    pub(super) fn note_signal(&self) {
+        self.signals.fetch_add(1, Ordering::SeqCst);
+        // A supervisor that has read the old number holds the lock until it sleeps, so this wakes it.
+        drop(self.ledger());
+        self.wake_supervisors();
+    }
+
+    /// Sleeps until there are more than `seen` signals, at most `limit`. Returns their number.
+    pub(super) fn wait_signal(&self, seen: u64, limit: Duration) -> u64 {
+        let deadline = Instant::now().checked_add(limit);
+        let mut ledger = self.ledger();
+        loop {
+            let left = deadline.map(|it| it.saturating_duration_since(Instant::now()));
+            if self.signals() != seen || left == Some(Duration::ZERO) {
+                return self.signals();
+            }
+            ledger = self.wait_changed(ledger, left);
+        }
+    }
+
+    /// Waits until the serving thread has handled all deaths that the kernel has reported before this call.
+    pub(super) fn await_deaths(&self) {
+        let [begun, done] = &self.death_waits;
+        let number = begun.fetch_add(1, Ordering::SeqCst) + 1;
+        self.notify(Notice::AwaitsDeaths);
+        let mut ledger = self.ledger();
+        while done.load(Ordering::SeqCst) < number {
+            ledger = self.wait_changed(ledger, None);
+        }
+    }
+
+    /// Handles deaths by this function, for the supervisors that wait for it.
+    pub(super) fn handle_deaths(&self, handle: impl FnOnce()) {
+        let [begun, done] = &self.death_waits;
+        let number = begun.load(Ordering::SeqCst);
+        handle();
+        done.store(number, Ordering::SeqCst);
+        // See `note_signal`.
+        drop(self.ledger());
+        self.wake_supervisors();
+    }
+
+    /// Waits until no supervisor has children, and excludes the others as long as the guard exists.
+    pub(super) fn tree(&self) -> MutexGuard<'_, ()> {
+        self.tree.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Like [`tree`](Self::tree), but returns `None` if a supervisor may have children.
+    pub(super) fn try_tree(&self) -> Option<MutexGuard<'_, ()>> {
+        self.tree.try_lock().ok()
     }
 
     pub(super) fn notices_fd(&self) -> BorrowedFd<'_> {

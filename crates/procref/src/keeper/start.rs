@@ -33,9 +33,6 @@ fn serve(state: PathBuf, socket: PathBuf, file: OwnedFd, ready: OwnedFd) -> io::
     }
     #[cfg(test)]
     arm_death();
-    let name = state.file_stem().unwrap_or_default().to_string_lossy();
-    // Only the title in `ps` depends on it.
-    let _ = fs::write("/proc/self/comm", format!("procref: {name}"));
     raise_descriptor_limit();
     let own = Process::find(std::process::id()).map_err(io::Error::other)?;
     let own = own.ok_or(io::ErrorKind::NotFound)?.identity();

@@ -16,36 +16,26 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | [`wire`] | requests and answers |
+//! | [`wire`], [`order`] | requests and answers, and the order to launch a service |
 //! | [`state`] | the state file: layout, journal, recovery |
 //! | [`ledger`] | the object: table, sessions and file |
 //! | `open`, `channel`, `session` | the client's side |
 //! | `place`, `sys`, `helper` | paths, system calls, and the program that becomes a keeper |
 
+mod channel;
+mod client;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
+pub(crate) mod helper;
 pub(crate) mod ledger;
+mod main_program;
+pub(crate) mod mapped;
+mod open;
+pub(crate) mod order;
+pub(crate) mod place;
+mod session;
 pub(crate) mod state;
+pub(crate) mod sys;
 pub(crate) mod wire;
 
-#[cfg(test)]
-mod channel;
-#[cfg(test)]
-mod client;
-#[cfg(test)]
-pub(crate) mod helper;
-#[cfg(test)]
-mod main_program;
-#[cfg(test)]
-pub(crate) mod mapped;
-#[cfg(test)]
-mod open;
-#[cfg(test)]
-pub(crate) mod place;
-#[cfg(test)]
-mod session;
-#[cfg(test)]
-pub(crate) mod sys;
-
-#[cfg(test)]
-pub(crate) use client::Counted;
+pub(crate) use client::{Counted, RemoteArray};

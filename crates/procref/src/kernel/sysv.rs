@@ -1,4 +1,4 @@
-//! Linux: one System V semaphore set per service.
+//! System V semaphore sets: one per service.
 //!
 //! Man pages: [semget(2)](https://man7.org/linux/man-pages/man2/semget.2.html),
 //! [semop(2)](https://man7.org/linux/man-pages/man2/semop.2.html),
@@ -6,12 +6,14 @@
 //! [sysvipc(7)](https://man7.org/linux/man-pages/man7/sysvipc.7.html).
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use procref_supervisor::raw_calls::{NativeSet, RawCalls};
+use procref_supervisor::raw_calls::RawCalls;
+use procref_supervisor::semset::signal_safe::SignalSafeSet;
 
-use super::semset::{MAX_OPS, MAX_VALUE, Op, Owner, SemArray, Set, Values, Wait, slot};
+use super::semset::{self, MAX_OPS, MAX_VALUE, Op, OpenArray, SemArray, Set, Values, Wait, slot};
 use super::{Fault, Kernel, Missing, Step};
 use crate::error::{Error, Result};
 use crate::key::ServiceKey;
@@ -21,10 +23,14 @@ use crate::process::{self, Identity};
 
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
+mod probe;
 mod survey;
 mod sys;
 
-/// The kernel that this program runs on.
+pub(crate) use probe::has_working_undo;
+pub(crate) use survey::{has_no_candidates, is_listed};
+
+/// The kernel with semaphore sets.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SystemV;
 
@@ -36,18 +42,7 @@ impl Kernel for SystemV {
     }
 
     async fn open(&self, key: &ServiceKey, missing: Missing) -> Result<Option<Self::Object>> {
-        loop {
-            let Some(array) = SysvArray::open(key, missing)? else {
-                return Ok(None);
-            };
-            match verified(array, key).await {
-                Ok(set) => return Ok(Some(set)),
-                // The last client has stopped the service between two calls, and removed the set. The loop
-                // opens or creates another set.
-                Err(Fault::Removed) => {}
-                Err(Fault::Refused(error)) => return Err(error),
-            }
-        }
+        semset::open(key, missing).await
     }
 
     fn survey(&self, namespace: &Namespace) -> Result<Vec<Digest>> {
@@ -63,85 +58,7 @@ impl Kernel for SystemV {
     }
 }
 
-/// Checks that a set belongs to this user, that no other user can access it, and that it belongs to this service or
-/// is blank.
-///
-/// `semget` returns every set with the key. A key has 32 bits that any process can compute, and the first process
-/// that creates a set owns it.
-async fn verified(array: SysvArray, key: &ServiceKey) -> Step<Set<SysvArray>> {
-    let foreign = |reason: String| {
-        Fault::Refused(Error::Foreign {
-            service: key.name().to_owned(),
-            object: SystemV::object_name(key),
-            reason,
-        })
-    };
-    let owner = array.call("read the owner of the set", sys::owner)?;
-    let uid = rustix::process::geteuid().as_raw();
-    for (role, id) in [("belongs to", owner.uid), ("was created by", owner.creator)] {
-        if id != uid {
-            return Err(foreign(format!(
-                "it {role} uid {id}, and this process is uid {uid} (use another runtime directory, \
-                 or have the set removed: ipcrm -S {})",
-                SystemV::object_name(key)
-            )));
-        }
-    }
-    if owner.mode & 0o077 != 0 {
-        return Err(foreign(format!(
-            "other users have access (mode {:04o}; remove it when no process uses it: ipcrm -S {})",
-            owner.mode & 0o777,
-            SystemV::object_name(key)
-        )));
-    }
-    let values = match array.call("read the set", |id| too_large(sys::values(id)))? {
-        Some(values) => values,
-        None => {
-            return Err(foreign(format!(
-                "it has more than {} semaphores, so another program created it",
-                slot::COUNT
-            )));
-        }
-    };
-    let set = Set::new(array, key);
-    set.note_free_slot(&values);
-    match set.owner_of(&values) {
-        Owner::This => Ok(set),
-        Owner::Unclaimed => {
-            process::check_view(key.namespace.view())?;
-            Ok(set)
-        }
-        Owner::Other => Err(foreign(
-            "the name of another service, or another runtime directory, has the same 32-bit key, or \
-             another program uses it (rename the service)"
-                .to_owned(),
-        )),
-    }
-}
-
-/// Returns `None` if the set has more semaphores than this layout.
-fn too_large(values: io::Result<Values>) -> io::Result<Option<Values>> {
-    match values {
-        Err(error) if error.raw_os_error() == Some(libc::EFAULT) => Ok(None),
-        values => values.map(Some),
-    }
-}
-
-impl Set<SysvArray> {
-    /// Returns the set for a process whose code must be async-signal-safe.
-    pub(crate) fn signal_safe(&self) -> NativeSet {
-        NativeSet::new(RawCalls::new(self.array().id))
-    }
-}
-
-/// An open set.
-pub(crate) struct SysvArray {
-    id: sys::SetId,
-    key: i32,
-    service: Arc<str>,
-}
-
-impl SysvArray {
+impl OpenArray for SysvArray {
     fn open(key: &ServiceKey, missing: Missing) -> Result<Option<Self>> {
         match sys::get(key.short(), slot::COUNT, false) {
             Ok(id) => return Ok(Some(Self::new(id, key))),
@@ -162,12 +79,96 @@ impl SysvArray {
             .map_err(|error| open_error(key, error))
     }
 
+    /// Checks that a set belongs to this user, and that no other user can access it.
+    ///
+    /// `semget` returns every set with the key. A key has 32 bits that any process can compute, and the first process
+    /// that creates a set owns it.
+    fn checked_values(&self, key: &ServiceKey) -> Step<Values> {
+        let foreign = |reason: String| {
+            Fault::Refused(Error::Foreign {
+                service: key.name().to_owned(),
+                object: SystemV::object_name(key),
+                reason,
+            })
+        };
+        let owner = self.call("read the owner of the set", sys::owner)?;
+        let uid = rustix::process::geteuid().as_raw();
+        for (role, id) in [("belongs to", owner.uid), ("was created by", owner.creator)] {
+            if id != uid {
+                return Err(foreign(format!(
+                    "it {role} uid {id}, and this process is uid {uid} (use another runtime directory, \
+                 or have the set removed: ipcrm -S {})",
+                    SystemV::object_name(key)
+                )));
+            }
+        }
+        if owner.mode & 0o077 != 0 {
+            return Err(foreign(format!(
+                "other users have access (mode {:04o}; remove it when no process uses it: ipcrm -S {})",
+                owner.mode & 0o777,
+                SystemV::object_name(key)
+            )));
+        }
+        let values = self.call("read the set", |id| too_large(sys::values(id)))?;
+        values.ok_or_else(|| {
+            foreign(format!(
+                "it has more than {} semaphores, so another program created it",
+                slot::COUNT
+            ))
+        })
+    }
+
+    fn other_owner(&self, key: &ServiceKey) -> Error {
+        Error::Foreign {
+            service: key.name().to_owned(),
+            object: SystemV::object_name(key),
+            reason: "the name of another service, or another runtime directory, has the same 32-bit key, or another \
+                     program uses it (rename the service)"
+                .to_owned(),
+        }
+    }
+}
+
+/// Returns `None` if the set has more semaphores than this layout.
+fn too_large(values: io::Result<Values>) -> io::Result<Option<Values>> {
+    match values {
+        Err(error) if error.raw_os_error() == Some(libc::EFAULT) => Ok(None),
+        values => values.map(Some),
+    }
+}
+
+/// An open set.
+pub(crate) struct SysvArray {
+    id: sys::SetId,
+    key: i32,
+    service: Arc<str>,
+}
+
+impl SysvArray {
+    /// Returns the set for a process whose code must be async-signal-safe.
+    pub(crate) fn signal_safe(&self) -> SignalSafeSet<RawCalls> {
+        SignalSafeSet::new(RawCalls::new(self.id))
+    }
+
     fn new(id: sys::SetId, key: &ServiceKey) -> Self {
         Self {
             id,
             key: key.short(),
             service: key.name().into(),
         }
+    }
+
+    /// Returns the fault of a process that has used System V while another one chose the keeper for the namespace.
+    pub(crate) fn namespace_changed(&self, dir: &Path) -> Fault {
+        let advice = format!(
+            "another process has just chosen the keeper for {}; try again",
+            dir.display()
+        );
+        self.refused(
+            "open the semaphore set",
+            advice,
+            io::ErrorKind::ResourceBusy.into(),
+        )
     }
 
     fn call<T>(

@@ -26,6 +26,7 @@ pub(crate) struct UndoOwner {
 
 impl UndoOwner {
     /// Returns the owner for a process whose pid is not reused while the table exists.
+    #[cfg(test)]
     pub(crate) fn of_pid(pid: u32) -> Self {
         Self {
             pid,

@@ -1,4 +1,6 @@
 //! The starter's side of a launch on Linux: the pipes, the gate, and the launched process.
+//!
+//! The supervisor is a forked process or a thread of the keeper. Both use the same pipes.
 
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -7,20 +9,20 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use procref_supervisor::channel::Message;
+use procref_supervisor::spec::StopSpec;
 use rustix::event::epoll;
-use rustix::process::{PidfdFlags, getpid, pidfd_open};
+use rustix::process::{PidfdFlags, getpid, getrlimit, pidfd_open};
 
 use super::LaunchSpec;
 use crate::command::Prepared;
 use crate::crash::{self, Point};
-use crate::error::Result;
-use crate::kernel::NativeSet;
-use crate::kernel::{Ended, Instance, exit_status};
+use crate::error::{Error, Result};
+use crate::kernel::counted::order::{LaunchOrder, RESOURCES};
+use crate::kernel::{Ended, Fault, Instance, NativeSet, exit_status};
 use crate::key::ServiceKey;
 use crate::process::{self, Identity, SignalSafeProcess};
 use crate::supervisor::receive::{Received, any_readable, not_registered, readable, receive};
-pub(crate) use crate::supervisor::spawn::start;
-use crate::supervisor::spawn::{Attendant, ServiceLaunch, failed, fork_supervisor, pipe};
+use crate::supervisor::spawn::{self, Attendant, ServiceLaunch, failed, fork_supervisor, pipe};
 pub(crate) use procref_supervisor::channel::{ExecFailure, ExecStage};
 
 /// Time after which `/proc` is checked for an executed program. Most programs are executed within a millisecond.
@@ -28,6 +30,19 @@ const TO_EXECUTE: Duration = Duration::from_secs(1);
 
 /// Time to wait for a supervisor after its own time limit.
 const MARGIN: Duration = Duration::from_secs(30);
+
+/// Starts a supervisor for a service. Returns when it is registered. Blocks for about a millisecond, and longer if this
+/// process has much memory.
+pub(crate) fn start(set: NativeSet, key: &ServiceKey, stop: StopSpec) -> Result<()> {
+    match set {
+        NativeSet::SystemV(set) => spawn::start(set, key, stop),
+        NativeSet::Keeper(object) => {
+            let started = object.start_supervisor(stop);
+            crash::point(Point::SupervisorForked);
+            started.map_err(|fault| keeper_failed(key, fault))
+        }
+    }
+}
 
 /// Starts a supervisor and, as its child, the service. Returns when the instance is published as not ready and its
 /// process waits at the gate.
@@ -40,16 +55,99 @@ pub(crate) fn launch(
     spec: LaunchSpec,
 ) -> Result<LaunchedProcess> {
     let pipes = Pipes::new().map_err(failed(key, "make a pipe"))?;
-    let launch = ServiceLaunch {
-        spec,
-        program,
-        gate: pipes.gate.0.as_fd(),
-        exec_status: pipes.exec_status.1.as_fd(),
-        confirm: [pipes.confirm.0.as_fd(), pipes.confirm.1.as_fd()],
-        starter: pipes.starter.as_ref().map(|fd| fd.as_fd()),
+    let reporter = match set {
+        NativeSet::SystemV(set) => {
+            let launch = ServiceLaunch {
+                spec,
+                program,
+                gate: pipes.gate.0.as_fd(),
+                exec_status: pipes.exec_status.1.as_fd(),
+                confirm: [pipes.confirm.0.as_fd(), pipes.confirm.1.as_fd()],
+                starter: pipes.starter.as_ref().map(|fd| fd.as_fd()),
+            };
+            let stop = spec.stop;
+            let forked = fork_supervisor(set, key, stop, &pipes.report.1, Some(&launch))?;
+            Reporter::Attendant(forked)
+        }
+        NativeSet::Keeper(object) => {
+            let ends = [
+                pipes.report.1.as_fd(),
+                pipes.gate.0.as_fd(),
+                pipes.exec_status.1.as_fd(),
+                pipes.confirm.0.as_fd(),
+                program.null.as_fd(),
+                program.log.file.as_fd(),
+            ];
+            let keeper = object.launch(
+                &order(program, spec),
+                &ends,
+                program.listeners.first().map(|fd| fd.as_fd()),
+                pipes.starter.as_ref().map(|fd| fd.as_fd()),
+            );
+            crash::point(Point::SupervisorForked);
+            let keeper = keeper.map_err(|fault| keeper_failed(key, fault))?;
+            let found = SignalSafeProcess::find(keeper).ok().flatten();
+            Reporter::Keeper(found.map(SignalSafeProcess::into_pidfd))
+        }
     };
-    let attendant = fork_supervisor(set, key, spec.stop, &pipes.report.1, Some(&launch))?;
-    pipes.wait_launched(key, &attendant, &spec)
+    pipes.wait_launched(key, &reporter, &spec)
+}
+
+fn keeper_failed(key: &ServiceKey, fault: Fault) -> Error {
+    match fault {
+        Fault::Refused(error) => error,
+        Fault::Removed => failed(key, "ask its keeper for it")(io::ErrorKind::NotFound.into()),
+    }
+}
+
+/// Returns the order for a keeper.
+fn order(program: &Prepared, spec: LaunchSpec) -> LaunchOrder {
+    LaunchOrder {
+        spec,
+        port: program.port,
+        program: program.program.clone(),
+        args: program.args.clone(),
+        env: program.env.clone(),
+        listen_pid: program.listen_pid,
+        dir: program.dir.clone(),
+        log_texts: program.supervised_log.texts.clone(),
+        log_limit: program.supervised_log.limit,
+        umask: umask(),
+        limits: RESOURCES.map(getrlimit),
+    }
+}
+
+/// Returns the file mode creation mask. There is no system call that only reads it.
+fn umask() -> Option<u32> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Umask:"))?;
+    u32::from_str_radix(line.trim(), 8).ok()
+}
+
+/// The process that reports how a launch continues.
+enum Reporter {
+    Attendant(Attendant),
+    /// The keeper's pidfd. `None` if it has exited, or if this kernel has no pidfds.
+    Keeper(Option<OwnedFd>),
+}
+
+impl Reporter {
+    fn receive(&self, report: &OwnedFd, deadline: Option<Instant>) -> io::Result<Message> {
+        let pidfd = match self {
+            Self::Attendant(attendant) => return attendant.receive(report, deadline),
+            Self::Keeper(pidfd) => pidfd.as_ref().map(|fd| fd.as_fd()),
+        };
+        match receive(report, pidfd, deadline)? {
+            Received::Message(message) => Ok(message),
+            Received::End => Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "its keeper was killed",
+            )),
+            Received::Late => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
 }
 
 /// The pipes of a launch, each with its read end and its write end.
@@ -81,7 +179,7 @@ impl Pipes {
     fn wait_launched(
         self,
         key: &ServiceKey,
-        attendant: &Attendant,
+        reporter: &Reporter,
         spec: &LaunchSpec,
     ) -> Result<LaunchedProcess> {
         let begun = Instant::now();
@@ -89,7 +187,7 @@ impl Pipes {
         drop(self.report.1);
         // The supervisor's own time limit is shorter.
         let limit = begun.checked_add(spec.patience.saturating_add(MARGIN));
-        let next = || attendant.receive(&report, limit);
+        let next = || reporter.receive(&report, limit);
         let mut message = next();
         let mut supervisor = None;
         if let Ok(Message::Registered(identity)) = message {

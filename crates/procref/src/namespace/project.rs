@@ -13,7 +13,7 @@ use super::{Location, Origin, sys};
 use crate::error::{Error, Result};
 
 /// The directory that contains the projects' directories.
-const PROJECTS: &str = "projects";
+pub(crate) const PROJECTS: &str = "projects";
 
 /// The name of the link to the project.
 const LINK: &str = "project";

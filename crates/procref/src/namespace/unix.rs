@@ -185,8 +185,8 @@ pub(super) fn check(dir: &Path, origin: Origin) -> Result<(u64, u64)> {
     Ok((stat.st_dev, stat.st_ino))
 }
 
-/// The files of procref in an unused directory.
-pub(super) const KEPT: &[&str] = &[];
+/// The files of procref in an unused directory: the choice of the kernel.
+pub(super) const KEPT: &[&str] = &["kernel"];
 
 /// Returns the bytes of a path for its digest.
 pub(super) fn bytes(path: &Path) -> Vec<u8> {
@@ -201,11 +201,30 @@ pub(super) fn read_link(link: &Path) -> io::Result<PathBuf> {
     fs::read_link(link)
 }
 
-/// Returns `true` if the link is the only entry of the directory.
+/// Returns `true` if the link is the only entry of the directory, except the files that are kept.
 pub(super) fn has_only(dir: &Path, _: &str) -> io::Result<bool> {
-    Ok(fs::read_dir(dir)?.count() == 1)
+    let mut others = 0;
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        others += usize::from(!KEPT.iter().any(|kept| name == *kept));
+    }
+    Ok(others == 1)
 }
 
+/// Removes a directory with the files that are kept. If another process has just created a file there, restores them.
 pub(super) fn remove(dir: &Path) -> io::Result<()> {
-    fs::remove_dir(dir)
+    let mut removed = Vec::new();
+    for path in KEPT.iter().map(|kept| dir.join(kept)) {
+        if let Ok(text) = fs::read(&path) {
+            fs::remove_file(&path)?;
+            removed.push((path, text));
+        }
+    }
+    let result = fs::remove_dir(dir);
+    if result.is_err() {
+        for (path, text) in removed {
+            fs::write(path, text)?;
+        }
+    }
+    result
 }

@@ -6,7 +6,9 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use procref_supervisor::process::{Stat, has_exited, is_proc_own, open_pidfd, to_pid};
+use procref_supervisor::process::{
+    SUPERVISOR_TITLE, Stat, has_exited, is_proc_own, open_pidfd, to_pid,
+};
 use rustix::io::Errno;
 
 use super::Identity;
@@ -248,4 +250,13 @@ fn check_proc() -> io::Result<()> {
 /// Returns `true` if the process that has this pid now is suspended, by a signal or by a debugger.
 pub(crate) fn is_suspended(pid: u32) -> bool {
     matches!(read_stat(pid), Ok(Some(stat)) if stat.is_suspended())
+}
+
+/// Returns the text that `ps` shows for a supervisor and for a keeper: `procref: NAME`, on one line.
+pub(crate) fn supervisor_title(name: &str) -> String {
+    let name: String = name
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    format!("{SUPERVISOR_TITLE}{name}")
 }

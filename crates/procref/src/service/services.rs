@@ -311,6 +311,9 @@ impl Services {
         for known in self.survey()? {
             gc::collect(known, &mut collected).await;
         }
+        if let Some(namespace) = self.location.find()? {
+            Native.sweep(&namespace)?;
+        }
         Ok(collected)
     }
 

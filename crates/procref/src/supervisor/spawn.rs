@@ -15,6 +15,8 @@ use procref_supervisor::calls::block_signals;
 use procref_supervisor::channel::Message;
 use procref_supervisor::forked::entry::first_child;
 use procref_supervisor::prepared::{Range, ServiceSpec, SupervisorSpec};
+use procref_supervisor::raw_calls::RawCalls;
+use procref_supervisor::semset::signal_safe::SignalSafeSet;
 use procref_supervisor::spec::{LaunchSpec, StopSpec};
 
 use super::arena::Arena;
@@ -24,9 +26,8 @@ use super::receive::not_registered;
 use crate::command::Prepared;
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
-use crate::kernel::NativeSet;
 use crate::key::ServiceKey;
-use crate::process::SUPERVISOR_TITLE;
+use crate::process::supervisor_title;
 use crate::record;
 
 mod attendant;
@@ -60,7 +61,7 @@ pub(crate) struct ServiceLaunch<'a> {
 /// Starts a supervisor for a service. Returns when it is registered.
 ///
 /// Blocks for about a millisecond, and longer if this process has much memory, because of the fork.
-pub(crate) fn start(set: NativeSet, key: &ServiceKey, stop: StopSpec) -> Result<()> {
+pub(crate) fn start(set: SignalSafeSet<RawCalls>, key: &ServiceKey, stop: StopSpec) -> Result<()> {
     let (reader, writer) = pipe().map_err(failed(key, "make a pipe"))?;
     let attendant = fork_supervisor(set, key, stop, &writer, None)?;
     drop(writer);
@@ -88,13 +89,13 @@ pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 
 /// Prepares the data of a supervisor and forks it.
 pub(crate) fn fork_supervisor(
-    set: NativeSet,
+    set: SignalSafeSet<RawCalls>,
     key: &ServiceKey,
     stop: StopSpec,
     ready: &OwnedFd,
     launch: Option<&ServiceLaunch>,
 ) -> Result<Attendant> {
-    let title = c_string(title_of(key.name()).as_bytes());
+    let title = c_string(supervisor_title(key.name()).as_bytes());
     let dir = c_string(key.namespace.dir().as_os_str().as_bytes());
     let files = record::files(key).map(|path| c_string(path.as_os_str().as_bytes()));
     let failure_note = c_string(record::failures::path(key).as_os_str().as_bytes());
@@ -149,15 +150,6 @@ pub(crate) fn fork_supervisor(
     let attendant = fork(&arena, spec).map_err(failed(key, "fork"))?;
     crash::point(Point::SupervisorForked);
     Ok(attendant)
-}
-
-/// Returns the text for `ps`: `procref: NAME`, on one line.
-fn title_of(name: &str) -> String {
-    let name: String = name
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    format!("{SUPERVISOR_TITLE}{name}")
 }
 
 /// Reads a file of `/proc`. It may contain names that are not UTF-8, which are not used.

@@ -14,6 +14,15 @@ pub(super) const ENVIRONMENT: &[(&str, &str)] = &[
         "The runtime directory, like --runtime-dir. Services and clients receive it as an absolute path.",
     ),
     (
+        "PROCREF_KERNEL",
+        "Linux: counts the clients of a new runtime directory in semaphores (sysv) or in keepers (keeper). A directory \
+         with the file kernel keeps its choice.",
+    ),
+    (
+        "PROCREF_HELPER",
+        "Linux: the program that becomes a keeper, for a process that has loaded procref as a library.",
+    ),
+    (
         "XDG_RUNTIME_DIR",
         "The runtime directory is the directory procref in it, if it belongs to this user. Otherwise the runtime \
          directory is /tmp/procref-UID.",

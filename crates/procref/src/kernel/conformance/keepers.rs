@@ -34,14 +34,14 @@ pub(super) fn key_of(name: &str, pid: u32) -> ServiceKey {
     ServiceKey::new(namespace, Name::new(name).unwrap())
 }
 
-/// Returns the processes with the title of this service's keeper.
+/// Returns the keepers of this service.
 fn keepers_of(place: &Place) -> Vec<u32> {
-    let stem = place.state.file_stem().unwrap().to_str().unwrap();
-    let title = format!("procref: {stem}");
+    let variable = format!("{}={}", helper::STATE, place.state.display());
     let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| {
         let pid: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
-        let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        line.starts_with(title.as_bytes()).then_some(pid)
+        let variables = fs::read(format!("/proc/{pid}/environ")).ok()?;
+        let mut variables = variables.split(|&byte| byte == 0);
+        variables.any(|it| it == variable.as_bytes()).then_some(pid)
     });
     pids.collect()
 }
@@ -204,7 +204,7 @@ pub(super) fn perform_here(object: &CountedObject, ask: &str) -> Option<String> 
         "supervise" => {
             let grace = Duration::from_secs(20);
             let stop = StopSpec { signal: 15, grace };
-            text(object.array().supervise(stop))
+            text(object.array().start_supervisor(stop))
         }
         "run 0" | "run 60" => {
             let mut program = Command::new("sleep");

@@ -1,7 +1,7 @@
 //! A connection to a keeper.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use super::sys;
@@ -54,6 +54,23 @@ impl Channel {
             Some(response) => Ok(response),
             None => Err(Lost { sent: true }),
         }
+    }
+
+    /// Sends a request with its descriptors, and waits for the answer.
+    pub(super) fn call_with(
+        &self,
+        request: &Request,
+        fds: &[BorrowedFd],
+    ) -> Result<Response, Lost> {
+        let sent = sys::send_with(&self.socket, &request.encode(), fds);
+        sent.map_err(|_| Lost { sent: false })?;
+        let received = self.receive(request, None).ok().flatten();
+        received.ok_or(Lost { sent: true })
+    }
+
+    /// Returns the keeper at the other end.
+    pub(super) fn keeper(&self) -> Identity {
+        self.keeper
     }
 
     /// Sends a request, and waits for the answer, at most until the deadline. Returns `None` after that. The connection

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::io;
+use std::iter;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,18 +13,21 @@ use procref_supervisor::spec::StopSpec;
 
 use super::channel::{Lost, Response};
 use super::open::{self, Found, Refusal};
+use super::order::LaunchOrder;
 use super::place::{self, Place};
 use super::session::{Session, next_seq};
 use super::state::{self, Condition};
 use super::sys::{self, FileId};
 use super::wire::{self, Call, LastPids, Reply, Request};
 use crate::error::{Error, Result};
-use crate::kernel::semset::{MAX_VALUE, Op, Owner, SemArray, Set, Values, Wait, digests_in, slot};
+use crate::kernel::semset::{
+    self, MAX_VALUE, Op, OpenArray, SemArray, Set, Values, Wait, decode, digests_in, slot,
+};
 use crate::kernel::{Fault, Kernel, Missing, Step};
 use crate::key::ServiceKey;
 use crate::name::Digest;
 use crate::namespace::Namespace;
-use crate::process;
+use crate::process::{self, Identity};
 
 /// The kernel that counts in keepers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,17 +37,7 @@ impl Kernel for Counted {
     type Object = Set<RemoteArray>;
 
     async fn open(&self, key: &ServiceKey, missing: Missing) -> Result<Option<Self::Object>> {
-        loop {
-            let Some(array) = RemoteArray::open(key, missing)? else {
-                return Ok(None);
-            };
-            match verified(array, key).await {
-                Ok(set) => return Ok(Some(set)),
-                // The object was removed after it was opened. The loop opens or creates another one.
-                Err(Fault::Removed) => {}
-                Err(Fault::Refused(error)) => return Err(error),
-            }
-        }
+        semset::open(key, missing).await
     }
 
     fn survey(&self, namespace: &Namespace) -> Result<Vec<Digest>> {
@@ -67,30 +62,46 @@ impl Kernel for Counted {
         Ok(digests)
     }
 
+    fn sweep(&self, namespace: &Namespace) -> Result<()> {
+        let dir = namespace.dir();
+        let failed = |error| Error::runtime_dir_io(dir, "could not list it", error);
+        for entry in fs::read_dir(dir).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            if place::digest_of(Path::new(&name), namespace).is_some() {
+                open::remove_unused(&dir.join(&name));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_instance(identity: Identity) -> Result<bool> {
+        // A keeper has its state file open as long as it lives. The name alone does not make a process a keeper, but a
+        // process of this user can also write such a file.
+        let all = fs::read_dir("/proc")?.flatten();
+        let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let keepers = pids.filter(|&pid| process::is_supervisor(pid));
+        let open = keepers.flat_map(|pid| {
+            fs::read_dir(format!("/proc/{pid}/fd"))
+                .into_iter()
+                .flatten()
+        });
+        let files = open
+            .flatten()
+            .filter_map(|entry| fs::read_link(entry.path()).ok());
+        let mut headers = files
+            .filter(|path| place::is_state(path))
+            .filter_map(|path| open::header_of(&path));
+        Ok(headers.any(|header| {
+            let instance = decode(&state::values(&header), true).instance;
+            instance.is_some_and(|instance| instance.identity == identity && !instance.hosted)
+        }))
+    }
+
     fn object_name(key: &ServiceKey) -> String {
         Place::of(key).map_or_else(
             |error| error.to_string(),
             |place| place.state.display().to_string(),
         )
-    }
-}
-
-/// Checks that an object belongs to this service or is blank.
-async fn verified(array: RemoteArray, key: &ServiceKey) -> Step<Set<RemoteArray>> {
-    let values = array.values().await?;
-    let set = Set::new(array, key);
-    set.note_free_slot(&values);
-    match set.owner_of(&values) {
-        Owner::This => Ok(set),
-        Owner::Unclaimed => {
-            process::check_view(key.namespace.view())?;
-            Ok(set)
-        }
-        Owner::Other => Err(Fault::Refused(Error::Foreign {
-            service: key.name().to_owned(),
-            object: Counted::object_name(key),
-            reason: "the state file names another service".to_owned(),
-        })),
     }
 }
 
@@ -106,28 +117,6 @@ pub(crate) struct RemoteArray {
 }
 
 impl RemoteArray {
-    fn open(key: &ServiceKey, missing: Missing) -> Result<Option<Self>> {
-        if missing == Missing::Create {
-            process::check_view(key.namespace.view())?;
-        }
-        let place = Place::of(key)?;
-        let session = Session::new();
-        let found = open::connect(&place, session.nonce(), None, missing, None);
-        match found.map_err(|refusal| error_of(key.name(), &place, "open the object", refusal))? {
-            Found::Connected(channel, file) => {
-                *session.channel() = Some(channel);
-                Ok(Some(Self {
-                    place,
-                    file,
-                    service: key.name().into(),
-                    session,
-                    is_gone: AtomicBool::new(false),
-                }))
-            }
-            Found::Missing | Found::TimedOut => Ok(None),
-        }
-    }
-
     fn refused(&self, operation: &'static str, refusal: Refusal) -> Fault {
         Fault::Refused(error_of(&self.service, &self.place, operation, refusal))
     }
@@ -252,17 +241,125 @@ impl RemoteArray {
     /// Starts a supervisor in the keeper. Returns when it is counted.
     ///
     /// If the keeper dies before it answers, its supervisor has died, too, and the successor starts another one.
-    pub(crate) fn supervise(&self, stop: StopSpec) -> Step<()> {
+    pub(crate) fn start_supervisor(&self, stop: StopSpec) -> Step<()> {
         let call = Call::Supervise {
             signal: u32::try_from(stop.signal).unwrap_or(0),
             grace_ms: u64::try_from(stop.grace.as_millis()).unwrap_or(u64::MAX),
         };
+        self.arm("start the supervisor")?;
         self.call("start the supervisor", call).map(drop)
+    }
+
+    /// Starts a supervisor in the keeper that launches a service. Returns the keeper.
+    ///
+    /// The descriptors are those of [`Call::descriptors`] after the order. If the keeper dies before it answers, the
+    /// pipes of the launch report it.
+    pub(crate) fn launch(
+        &self,
+        order: &LaunchOrder,
+        fds: &[BorrowedFd],
+        listener: Option<BorrowedFd>,
+        starter: Option<BorrowedFd>,
+    ) -> Step<Identity> {
+        const OPERATION: &str = "launch the service";
+
+        let failed = |source| {
+            let advice = "could not put the order into memory".to_owned();
+            self.refused(OPERATION, Refusal::Failed { advice, source })
+        };
+        self.arm(OPERATION)?;
+        let file = sys::memory_file(&order.encode()).map_err(failed)?;
+        let all: Vec<BorrowedFd> = iter::once(file.as_fd())
+            .chain(fds.iter().copied())
+            .chain(listener)
+            .chain(starter)
+            .collect();
+        let call = Call::Launch {
+            has_listener: listener.is_some(),
+            has_starter: starter.is_some(),
+        };
+        self.call_once(OPERATION, call, &all)
+    }
+
+    /// Sends a request with descriptors on a connection of its own. The request is not sent again if the keeper may have
+    /// received it.
+    fn call_once(&self, operation: &'static str, call: Call, fds: &[BorrowedFd]) -> Step<Identity> {
+        let nonce = self.session.own().nonce();
+        let request = Request {
+            nonce,
+            seq: 0,
+            call,
+        };
+        loop {
+            let Found::Connected(channel, _) = self.connect(operation, None)? else {
+                return self.gone();
+            };
+            match channel.call_with(&request, fds) {
+                Ok(response) => {
+                    self.checked(operation, response)?;
+                    return Ok(channel.keeper());
+                }
+                Err(Lost { sent: true }) => return Ok(channel.keeper()),
+                Err(Lost { sent: false }) => {}
+            }
+        }
+    }
+
+    /// Passes the crash points of this process on to the keeper.
+    fn arm(&self, _operation: &'static str) -> Step<()> {
+        #[cfg(feature = "crash-points")]
+        if let Some(choice) = procref_supervisor::crash::choice() {
+            if let Ok(file) = sys::memory_file(&choice) {
+                self.call_once(_operation, Call::Arm, &[file.as_fd()])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self) -> Step<Values> {
+        let response = self.call("read the object", Call::Values)?;
+        Ok(wire::decode_values(&response.payload))
     }
 
     fn inspect(&self, operation: &'static str, slot: u16) -> Step<(LastPids, u32)> {
         let response = self.call(operation, Call::Inspect { slot })?;
         Ok((LastPids::decode(&response.payload), response.arg))
+    }
+}
+
+impl OpenArray for RemoteArray {
+    fn open(key: &ServiceKey, missing: Missing) -> Result<Option<Self>> {
+        if missing == Missing::Create {
+            process::check_view(key.namespace.view())?;
+        }
+        let place = Place::of(key)?;
+        let session = Session::new();
+        let found = open::connect(&place, session.nonce(), None, missing, None);
+        match found.map_err(|refusal| error_of(key.name(), &place, "open the object", refusal))? {
+            Found::Connected(channel, file) => {
+                *session.channel() = Some(channel);
+                Ok(Some(Self {
+                    place,
+                    file,
+                    service: key.name().into(),
+                    session,
+                    is_gone: AtomicBool::new(false),
+                }))
+            }
+            Found::Missing | Found::TimedOut => Ok(None),
+        }
+    }
+
+    fn checked_values(&self, _: &ServiceKey) -> Step<Values> {
+        self.read()
+    }
+
+    fn other_owner(&self, key: &ServiceKey) -> Error {
+        Error::Foreign {
+            service: key.name().to_owned(),
+            object: Counted::object_name(key),
+            reason: "the state file names another service".to_owned(),
+        }
     }
 }
 
@@ -287,13 +384,14 @@ impl SemArray for RemoteArray {
     }
 
     async fn values(&self) -> Step<Values> {
-        let response = self.call("read the object", Call::Values)?;
-        Ok(wire::decode_values(&response.payload))
+        self.read()
     }
 
     async fn remove(&self) -> Step<()> {
         self.call("remove the object", Call::Remove)?;
         self.is_gone.store(true, Ordering::Relaxed);
+        // The keeper exits when no client is connected.
+        self.session.own().channel().take();
         Ok(())
     }
 

@@ -53,13 +53,8 @@ pub(super) fn start(
     ready: OwnedFd,
 ) -> io::Result<()> {
     let mut command = Command::new(program);
-    let name = place
-        .state
-        .file_stem()
-        .unwrap_or_default()
-        .to_string_lossy();
     command
-        .arg0(format!("procref: {name}"))
+        .arg0(&place.title)
         .env_clear()
         .env(STATE, &place.state)
         .env(SOCKET, &place.socket)

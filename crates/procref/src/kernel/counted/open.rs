@@ -221,6 +221,27 @@ pub(super) fn header_of(path: &std::path::Path) -> Option<Vec<u8>> {
     read_header(&File::from(file)).ok()
 }
 
+/// Removes a state file that contains nothing, if it has no keeper, together with its socket.
+pub(super) fn remove_unused(path: &std::path::Path) {
+    let Ok(Some(file)) = sys::open(path, false) else {
+        return;
+    };
+    let is_private = rustix::fs::fstat(&file).is_ok_and(|stat| check_private(&stat).is_ok());
+    // A client that starts a keeper at this moment tries again, because the keeper does not get the lock.
+    if !is_private || !sys::lock(&file).unwrap_or(false) {
+        return;
+    }
+    let id = sys::id_of(&file);
+    let file = File::from(file);
+    let Ok(header) = read_header(&file) else {
+        return;
+    };
+    if state::is_unused(&header, sys::boot()) && id.is_ok_and(|id| sys::leads_to(path, id)) {
+        let _ = std::fs::remove_file(path.with_extension("s"));
+        let _ = std::fs::remove_file(path);
+    }
+}
+
 /// Starts a keeper, and waits until it is ready or has exited.
 fn start(place: &Place, file: &OwnedFd) -> Result<(), Refusal> {
     if let Some(dir) = &place.socket_dir {

@@ -145,6 +145,19 @@ pub(crate) fn condition(memory: &impl Memory, boot: u64) -> Result<Condition, Un
     }
 }
 
+/// Returns `true` if a new object would be the same as that of this file. Only a process that has the lock may rely on it.
+pub(crate) fn is_unused(memory: &impl Memory, boot: u64) -> bool {
+    match condition(memory, boot) {
+        Ok(Condition::Blank | Condition::Removed) => true,
+        // A change that is not applied yet would be the difference.
+        Ok(Condition::InUse) => {
+            memory.load(COMMITTED) == memory.load(APPLIED)
+                && values(memory).iter().all(|&value| value == 0)
+        }
+        Err(_) => false,
+    }
+}
+
 /// Returns pid and start time of the keeper that used the file last. They are 0 in a blank file.
 pub(crate) fn keeper(memory: &impl Memory) -> (u32, u64) {
     (memory.load(KEEPER) as u32, memory.load(KEEPER + 1))

@@ -2,17 +2,22 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, IoSlice, IoSliceMut, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+};
 use rustix::process::{Flock, FlockType};
 
 use crate::name::Digest;
@@ -156,13 +161,71 @@ pub(crate) fn send_now(socket: impl AsFd, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Receives bytes that have arrived. Returns 0 at the end, and `None` if there are none yet.
-pub(crate) fn receive_now(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-    match rustix::net::recv(socket, buffer, RecvFlags::DONTWAIT) {
-        Ok((received, _)) => Ok(Some(received)),
+/// The greatest number of descriptors that one message can carry.
+const MAX_DESCRIPTORS: usize = 16;
+
+/// Sends all bytes, and the descriptors together with the first of them.
+pub(crate) fn send_with(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd]) -> io::Result<()> {
+    if fds.is_empty() {
+        return send_all(socket, bytes);
+    }
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(fds));
+    let sent = loop {
+        let bytes = [IoSlice::new(bytes)];
+        match rustix::net::sendmsg(&socket, &bytes, &mut control, SendFlags::NOSIGNAL) {
+            Err(Errno::INTR) => {}
+            sent => break sent?,
+        }
+    };
+    send_all(socket, bytes.get(sent..).unwrap_or_default())
+}
+
+/// Receives bytes that have arrived, and appends the descriptors that came with them. Returns 0 at the end, and `None`
+/// if there are no bytes yet.
+pub(crate) fn receive_now(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+    fds: &mut Vec<OwnedFd>,
+) -> io::Result<Option<usize>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let bytes = &mut [IoSliceMut::new(buffer)];
+    match rustix::net::recvmsg(socket, bytes, &mut control, flags) {
+        Ok(received) => {
+            for message in control.drain() {
+                if let RecvAncillaryMessage::ScmRights(received) = message {
+                    fds.extend(received);
+                }
+            }
+            Ok(Some(received.bytes))
+        }
         Err(Errno::AGAIN | Errno::INTR) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Returns a file in memory with these bytes.
+pub(crate) fn memory_file(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let flags = rustix::fs::MemfdFlags::CLOEXEC;
+    let mut file = fs::File::from(rustix::fs::memfd_create(c"procref", flags)?);
+    file.write_all(bytes)?;
+    Ok(file.into())
+}
+
+/// Reads a file that a client has sent, which must be a regular one of at most `limit` bytes.
+pub(crate) fn read_file(file: OwnedFd, limit: u64) -> io::Result<Vec<u8>> {
+    let stat = rustix::fs::fstat(&file)?;
+    let is_regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
+    if !is_regular || size > limit {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut bytes = vec![0; size as usize];
+    fs::File::from(file).read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
 }
 
 /// Limits each [`receive`] on this socket. After the limit, the error is [`io::ErrorKind::WouldBlock`].

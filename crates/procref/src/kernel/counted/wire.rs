@@ -58,6 +58,17 @@ pub(crate) enum Call {
         /// The grace, in milliseconds.
         grace_ms: u64,
     },
+    /// Starts a supervisor that launches a service, and answers when its thread runs. The descriptors come with the
+    /// request: see [`descriptors`](Self::descriptors).
+    Launch {
+        /// `true` if the program gets a listening socket.
+        has_listener: bool,
+        /// `true` if the client has a pidfd of its own process.
+        has_starter: bool,
+    },
+    /// Chooses the crash points of this keeper. The descriptor is a file with the choice.
+    #[cfg(feature = "crash-points")]
+    Arm,
 }
 
 /// The reason why a request cannot be used.
@@ -112,6 +123,9 @@ impl Call {
             Self::Inspect { .. } => 5,
             Self::Remove => 6,
             Self::Supervise { .. } => 7,
+            Self::Launch { .. } => 8,
+            #[cfg(feature = "crash-points")]
+            Self::Arm => 9,
         }
     }
 
@@ -121,7 +135,23 @@ impl Call {
             Self::Hello { .. } => HELLO_PAYLOAD,
             Self::Values => VALUES_PAYLOAD,
             Self::Inspect { .. } => INSPECT_PAYLOAD,
-            Self::Operate(_) | Self::Wait(_) | Self::Remove | Self::Supervise { .. } => 0,
+            _ => 0,
+        }
+    }
+
+    /// Returns the number of descriptors that come with the request.
+    ///
+    /// LAUNCH: the order ([`LaunchOrder`](super::order::LaunchOrder)), then the ends of the pipes `report`, `gate`,
+    /// `exec_status` and `confirm`, then standard input, the log, and the two that the request announces.
+    pub(crate) fn descriptors(&self) -> usize {
+        match *self {
+            Self::Launch {
+                has_listener,
+                has_starter,
+            } => 7 + usize::from(has_listener) + usize::from(has_starter),
+            #[cfg(feature = "crash-points")]
+            Self::Arm => 1,
+            _ => 0,
         }
     }
 }
@@ -134,6 +164,16 @@ impl Request {
             Call::Inspect { slot } => (&[], (*slot).into(), 0),
             Call::Values | Call::Remove => (&[], 0, 0),
             Call::Supervise { signal, grace_ms } => (&[], *signal, *grace_ms),
+            Call::Launch {
+                has_listener,
+                has_starter,
+            } => {
+                let flag = |on: &bool, flag| if *on { flag } else { 0 };
+                let flags = flag(has_listener, LISTENER) | flag(has_starter, STARTER);
+                (&[], flags, 0)
+            }
+            #[cfg(feature = "crash-points")]
+            Call::Arm => (&[], 0, 0),
         };
         let mut writer = Writer::default();
         writer.u32(VERSION);
@@ -178,12 +218,18 @@ impl Request {
                 signal: arg,
                 grace_ms: number,
             }),
+            8 if count == 0 && arg & !(LISTENER | STARTER) == 0 => Some(Call::Launch {
+                has_listener: arg & LISTENER != 0,
+                has_starter: arg & STARTER != 0,
+            }),
+            #[cfg(feature = "crash-points")]
+            9 if count == 0 => Some(Call::Arm),
             _ => None,
         };
         let call = call.ok_or(Unreadable::Malformed)?;
         let is_change = matches!(call, Call::Operate(_) | Call::Remove);
         let (has_arg, has_number) = match call {
-            Call::Inspect { .. } => (true, false),
+            Call::Inspect { .. } | Call::Launch { .. } => (true, false),
             Call::Hello { .. } => (false, true),
             Call::Supervise { .. } => (true, true),
             _ => (false, false),
@@ -199,6 +245,10 @@ impl Request {
         }
     }
 }
+
+// The flags of LAUNCH.
+const LISTENER: u32 = 1;
+const STARTER: u32 = 2;
 
 const UNDO: u32 = 1 << 8;
 const NOWAIT: u32 = 1 << 9;
@@ -271,6 +321,7 @@ pub(crate) fn encode_hello(start: u64) -> Vec<u8> {
 }
 
 /// Returns the keeper's start time.
+#[cfg(test)]
 pub(crate) fn decode_hello(payload: &[u8]) -> u64 {
     Reader(payload).u64()
 }
@@ -305,20 +356,20 @@ impl LastPids {
 }
 
 #[derive(Default)]
-struct Writer(Vec<u8>);
+pub(super) struct Writer(pub(super) Vec<u8>);
 
 impl Writer {
-    fn u32(&mut self, number: u32) {
+    pub(super) fn u32(&mut self, number: u32) {
         self.0.extend(number.to_le_bytes());
     }
 
-    fn u64(&mut self, number: u64) {
+    pub(super) fn u64(&mut self, number: u64) {
         self.0.extend(number.to_le_bytes());
     }
 }
 
 /// Reads numbers. Missing bytes at the end are zeros.
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl Reader<'_> {
     fn bytes<const N: usize>(&mut self) -> [u8; N] {
@@ -333,11 +384,11 @@ impl Reader<'_> {
         u16::from_le_bytes(self.bytes())
     }
 
-    fn u32(&mut self) -> u32 {
+    pub(super) fn u32(&mut self) -> u32 {
         u32::from_le_bytes(self.bytes())
     }
 
-    fn u64(&mut self) -> u64 {
+    pub(super) fn u64(&mut self) -> u64 {
         u64::from_le_bytes(self.bytes())
     }
 }
@@ -371,6 +422,14 @@ mod tests {
             Call::Supervise {
                 signal: 15,
                 grace_ms: u64::MAX,
+            },
+            Call::Launch {
+                has_listener: true,
+                has_starter: false,
+            },
+            Call::Launch {
+                has_listener: false,
+                has_starter: true,
             },
         ] {
             let request = request(call);
@@ -410,6 +469,13 @@ mod tests {
         let mut inspect = request(Call::Inspect { slot: 3 }).encode();
         inspect[30] = 1;
         assert_eq!(Request::decode(&inspect), Err(Unreadable::Malformed));
+        let mut launch = request(Call::Launch {
+            has_listener: true,
+            has_starter: true,
+        })
+        .encode();
+        launch[28] = 4;
+        assert_eq!(Request::decode(&launch), Err(Unreadable::Malformed));
         let mut read = request(Call::Values);
         read.seq = 1;
         assert_eq!(Request::decode(&read.encode()), Err(Unreadable::Malformed));

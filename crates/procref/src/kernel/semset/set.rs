@@ -54,6 +54,11 @@ pub(crate) trait SemArray: Send + Sync + 'static {
     /// Returns the pid of the calling process.
     fn own_pid(&self) -> u32;
 
+    /// Checks, after this process has claimed the object, that the namespace still uses this kernel.
+    fn check_claim(&self) -> Step<()> {
+        Ok(())
+    }
+
     /// Returns the error for a step that can fail only if a foreign program writes to the set.
     fn corrupted(&self, operation: &'static str) -> Fault;
 }
@@ -198,7 +203,8 @@ impl<A: SemArray> Object for Set<A> {
             pack(values, slot::NAMESPACE, space);
             pack(values, slot::NAME, name);
         };
-        self.write("claim the set", claim, Lock::Keep).await
+        self.write("claim the set", claim, Lock::Keep).await?;
+        self.array.check_claim()
     }
 
     async fn announce(&self, limit: Duration) -> Step<()> {
@@ -211,7 +217,11 @@ impl<A: SemArray> Object for Set<A> {
         let list = OpList::between(&before, &after, Lock::Keep);
         let list = list.touching(ANNOUNCED, &after);
         self.expect_done("announce the transition", list.ops())
-            .await
+            .await?;
+        match self.owner_of(&before) {
+            Owner::Unclaimed => self.array.check_claim(),
+            Owner::This | Owner::Other => Ok(()),
+        }
     }
 
     async fn publish_stopping(

@@ -40,6 +40,30 @@ pub(super) fn is_instance(identity: Identity) -> Result<bool> {
     Ok(sets()?.any(is_named))
 }
 
+/// Returns `true` if the list shows no set of this user that could be a service's, or if there is no list.
+pub(crate) fn has_no_candidates() -> bool {
+    let uid = rustix::process::geteuid().as_raw();
+    let list = fs::read_to_string(LIST).unwrap_or_default();
+    !list
+        .lines()
+        .skip(1)
+        .any(|line| candidate(line, uid).is_some())
+}
+
+/// Returns `true` if the list shows a set of this user with this key that could be a service's.
+pub(crate) fn is_listed(key: i32) -> bool {
+    let uid = rustix::process::geteuid().as_raw();
+    let list = fs::read_to_string(LIST).unwrap_or_default();
+    let has_key = |line: &str| {
+        line.split_whitespace()
+            .next()
+            .and_then(|it| it.parse().ok())
+    };
+    list.lines()
+        .skip(1)
+        .any(|line| has_key(line) == Some(key) && candidate(line, uid).is_some())
+}
+
 /// Returns the values of all sets of this user that are closed to others and have the right size.
 fn sets() -> io::Result<impl Iterator<Item = Values>> {
     let list = fs::read_to_string(LIST)?;

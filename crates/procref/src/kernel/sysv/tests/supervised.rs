@@ -45,7 +45,7 @@ fn join_and_leave_can_require_a_supervisor() {
         !run(set.leave_to_supervisor()).unwrap(),
         "there is no supervisor"
     );
-    run(set.signal_safe().supervise()).unwrap();
+    run(set.array().signal_safe().supervise()).unwrap();
     assert!(run(set.snapshot()).unwrap().supervised);
     let inspection = run(set.inspect()).unwrap();
     assert_eq!(inspection.supervisor, Some(std::process::id()));
@@ -74,7 +74,7 @@ fn unlock_to_supervisor_requires_a_supervisor() {
         run(set.snapshot()).unwrap().locked,
         "no part of the step is done"
     );
-    run(set.signal_safe().supervise()).unwrap();
+    run(set.array().signal_safe().supervise()).unwrap();
     assert!(run(set.unlock_to_supervisor()).unwrap());
     let snapshot = run(set.snapshot()).unwrap();
     assert!(!snapshot.locked && snapshot.supervised && snapshot.clients == 1);
@@ -84,7 +84,7 @@ fn unlock_to_supervisor_requires_a_supervisor() {
 fn supervisor_takes_the_lock_only_when_idle() {
     let scratch = Scratch::new("idle");
     let set = entered(&scratch);
-    let set_calls = set.signal_safe();
+    let set_calls = set.array().signal_safe();
     let not_idle = || {
         assert_eq!(run(set_calls.try_idle()), Err(Refused::NotNow));
         assert_eq!(run(set_calls.wait_idle(&until(SOON))), Err(Refused::NotNow));
@@ -118,7 +118,7 @@ fn supervisor_takes_the_lock_only_when_idle() {
 fn tree_supervisor_shares_the_lock_with_its_starter() {
     let scratch = Scratch::new("tree");
     let set = entered(&scratch);
-    let set_calls = set.signal_safe();
+    let set_calls = set.array().signal_safe();
     let state = || {
         let it = run(set.snapshot()).unwrap();
         (it.locked, it.tree, it.supervised)
@@ -148,7 +148,7 @@ fn supervise_tree_fails_when_the_starter_released_the_lock() {
     run(set.unlock()).unwrap();
     let start = Instant::now();
     assert_eq!(
-        run(set.signal_safe().supervise_tree(LONG)),
+        run(set.array().signal_safe().supervise_tree(LONG)),
         Err(Refused::NotNow)
     );
     assert!(start.elapsed() < LONG / 2, "it waited for the lock");
@@ -161,7 +161,7 @@ fn supervise_tree_fails_when_the_starter_released_the_lock() {
 fn late_supervisor_does_not_wait_for_another_tree() {
     let scratch = Scratch::new("late");
     let set = entered(&scratch);
-    let set_calls = set.signal_safe();
+    let set_calls = set.array().signal_safe();
     run(set_calls.supervise_tree(LONG)).unwrap();
     // The start of the other supervisor takes some time and then ends.
     let late = thread::spawn(move || {
@@ -181,7 +181,7 @@ fn late_supervisor_does_not_wait_for_another_tree() {
 fn retired_supervisor_stays_registered_and_stores_the_exit_status() {
     let scratch = Scratch::new("retires");
     let set = entered(&scratch);
-    let set_calls = set.signal_safe();
+    let set_calls = set.array().signal_safe();
     run(set_calls.supervise_tree(LONG)).unwrap();
     run(set.unlock()).unwrap();
     run(set_calls.retire(Lock::Release, Some(Ended::Killed(9)))).unwrap();
@@ -211,7 +211,7 @@ fn retired_supervisor_stays_registered_and_stores_the_exit_status() {
 fn retired_supervisor_wakes_when_there_is_another_supervisor() {
     let scratch = Scratch::new("replaced");
     let set = entered(&scratch);
-    let set_calls = set.signal_safe();
+    let set_calls = set.array().signal_safe();
     run(set_calls.supervise()).unwrap();
     let retired = thread::spawn(move || {
         let start = Instant::now();
@@ -238,7 +238,7 @@ fn retired_supervisor_wakes_when_there_is_another_supervisor() {
 fn supervisor_publishes_and_removes_as_a_client_does() {
     let scratch = Scratch::new("publishes");
     let set = entered(&scratch);
-    let set_calls = set.signal_safe();
+    let set_calls = set.array().signal_safe();
     run(set_calls.publish(Some(&instance(7)), 5)).unwrap();
     // A second publication of the same values does not wait for zero.
     run(set_calls.publish(Some(&instance(7)), 5)).unwrap();

@@ -30,7 +30,7 @@ use crate::state::Ended;
 use crate::text::TextBuffer;
 
 /// The supervisor's descriptor of the log.
-pub(super) const LOG: RawFd = 1;
+pub const LOG: RawFd = 1;
 
 /// A path to the file of that descriptor, even if another file has the log's path now.
 const LOG_FILE: &CStr = c"/proc/self/fd/1";
@@ -72,7 +72,7 @@ enum WriteReports {
 /// Size and modification time of the log.
 type Version = (i64, i64, u64);
 
-pub(super) struct Log<'a> {
+pub struct Log<'a> {
     spec: &'a LogSpec,
     reports: WriteReports,
     /// The version at the last check, while the log grows.
@@ -82,7 +82,7 @@ pub(super) struct Log<'a> {
 
 impl<'a> Log<'a> {
     /// Watches the log. Call this when [`LOG`] is the log and the handler of SIGIO calls [`note_write`].
-    pub(super) fn new(spec: &'a LogSpec) -> Self {
+    pub fn new(spec: &'a LogSpec) -> Self {
         let log = Self {
             spec,
             reports: watch(spec.dir),
@@ -103,7 +103,7 @@ impl<'a> Log<'a> {
     /// Call this after the limit of the next sleep is set, because the report of a write ends only a sleep
     /// whose limit is set. If the check came first, the supervisor would miss a write between the check and
     /// the limit.
-    pub(super) fn check(&self) -> Option<Duration> {
+    pub fn check(&self) -> Option<Duration> {
         if REPORTED.swap(false, Ordering::Relaxed) {
             self.drain_reports();
             self.pause.set(match self.reports {
@@ -245,7 +245,7 @@ impl<'a> Log<'a> {
 
     /// Writes to the log that the service's program has exited, with its status, and that it left other
     /// processes.
-    pub(super) fn note_leftovers(&self, ended: Ended) {
+    pub fn note_leftovers(&self, ended: Ended) {
         let status = match ended {
             Ended::Exited(code) => {
                 TextBuffer::<64>::format(format_args!("exited with status {code}"))
@@ -269,8 +269,17 @@ impl<'a> Log<'a> {
     }
 }
 
+impl Drop for Log<'_> {
+    fn drop(&mut self) {
+        if let WriteReports::Inotify(fd) | WriteReports::Directory(fd) = self.reports {
+            // SAFETY: no pointers are passed. `watch` has opened the descriptor, and only this value uses it.
+            unsafe { libc::close(fd) };
+        }
+    }
+}
+
 /// Records that the log was written to. The handler of SIGIO calls this, so it only writes to an atomic.
-pub(super) fn note_write() {
+pub fn note_write() {
     REPORTED.store(true, Ordering::Relaxed);
 }
 
@@ -304,8 +313,8 @@ fn log() -> BorrowedFd<'static> {
 }
 
 fn borrowed(fd: RawFd) -> BorrowedFd<'static> {
-    // SAFETY: the callers pass LOG and the watch's descriptor. This process never closes them, so they stay open until
-    // it exits.
+    // SAFETY: the callers pass LOG, which this process never closes, and the descriptor of a watch, which stays open as
+    // long as its `Log`. No caller keeps the result longer.
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
