@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 const USAGE: &str = "usage: storm [--processes N] [--seconds N] [--kill-rate N] [--doomed PERCENT] \
-                     [--seed N] [--kind callback|command|both] [--trace DIR]";
+                     [--seed N] [--kind callback|command|both] [--kill-keepers PERCENT] [--trace DIR]";
 
 /// The kind of a service: the way in which it is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,8 @@ pub struct Options {
     pub seed: u64,
     /// The services take these kinds in turn.
     pub kinds: Vec<Kind>,
+    /// Percentage of additional faults that kill a keeper or a supervisor.
+    pub kill_keepers: u32,
     /// Directory for the traces of procref in the clients.
     pub trace: Option<PathBuf>,
 }
@@ -51,6 +53,7 @@ impl Options {
             doomed: 20,
             seed: fastrand::u64(0..1_000_000),
             kinds: vec![Kind::Callback, Kind::Command],
+            kill_keepers: 0,
             trace: None,
         };
         while let Some(arg) = args.next() {
@@ -58,6 +61,7 @@ impl Options {
             match arg.as_str() {
                 "--processes" => options.processes = number::<usize>(&value)?.clamp(1, 2000),
                 "--doomed" => options.doomed = number::<u32>(&value)?.min(100),
+                "--kill-keepers" => options.kill_keepers = number::<u32>(&value)?.min(100),
                 "--seconds" => options.time = Duration::from_secs(number(&value)?),
                 "--kill-rate" => options.rate = number::<f64>(&value)?.clamp(0.01, 1000.0),
                 "--seed" => options.seed = number(&value)?,

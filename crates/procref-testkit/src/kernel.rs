@@ -1,8 +1,12 @@
 //! Reads and changes System V semaphore sets without the library.
+//!
+//! With `PROCREF_KERNEL=keeper`, objects are state files. Tests read them by the same functions, and cannot change them.
 
+mod state_file;
 mod sys;
 
 use std::io;
+use std::path::{Path, PathBuf};
 
 use crate::observe::Identity;
 
@@ -19,6 +23,8 @@ pub struct Set {
     pub len: usize,
     /// The uid of the owner.
     pub uid: u32,
+    /// The state file of a keeper. `None` for a semaphore set.
+    state: Option<PathBuf>,
 }
 
 /// Returns all sets of this IPC namespace.
@@ -41,22 +47,43 @@ fn parse_row(row: &str) -> Set {
         mode: u32::from_str_radix(next(), 8).expect("perms"),
         len: next().parse().expect("nsems"),
         uid: next().parse().expect("uid"),
+        state: None,
     }
 }
 
 /// Returns the set with this key, if there is one.
 #[must_use]
 pub fn find(key: i32) -> Option<Set> {
-    sets().into_iter().find(|set| set.key == key)
+    match state_file::path_of(key) {
+        Some(path) => state_file::find(key, &path),
+        None => sets().into_iter().find(|set| set.key == key),
+    }
 }
 
-/// Parses a key in the format of procref and `ipcs -s`.
+/// Returns `true` if the services of these tests are counted by keepers.
+#[must_use]
+pub fn is_keeper() -> bool {
+    std::env::var_os("PROCREF_KERNEL").is_some_and(|kernel| kernel == "keeper")
+}
+
+/// Returns `true` if a file is a part of a keeper's object, or records the kernel of the directory.
+#[must_use]
+pub fn is_object_file(path: &Path) -> bool {
+    let is_object = |ending: &std::ffi::OsStr| ending == "state" || ending == "s";
+    path.file_name().is_some_and(|name| name == "kernel") || path.extension().is_some_and(is_object)
+}
+
+/// Parses a key in the format of procref and `ipcs -s`. If the text is the path of a state file, returns a key by which
+/// this process finds the file.
 ///
 /// # Panics
 ///
-/// Panics if the text is not `0x` with hexadecimal digits.
+/// Panics if the text is neither a path nor `0x` with hexadecimal digits.
 #[must_use]
 pub fn parse_key(text: &str) -> i32 {
+    if text.starts_with('/') {
+        return state_file::key_of(text);
+    }
     let digits = text.strip_prefix("0x").expect("a key starts with 0x");
     let bits = u32::from_str_radix(digits, 16).expect("a key is hexadecimal");
     i32::from_ne_bytes(bits.to_ne_bytes())
@@ -75,6 +102,7 @@ impl Set {
             mode,
             len,
             uid: rustix::process::geteuid().as_raw(),
+            state: None,
         })
     }
 
@@ -84,6 +112,9 @@ impl Set {
     ///
     /// Returns the error of `semctl`, for example if the set was removed.
     pub fn value(&self, slot: usize) -> io::Result<u32> {
+        if let Some(path) = &self.state {
+            return state_file::value(path, slot);
+        }
         sys::value(self.id, slot)
     }
 
@@ -115,6 +146,9 @@ impl Set {
     ///
     /// Returns the error of `semctl`, for example if the set was removed.
     pub fn sleepers(&self, slot: usize) -> io::Result<u32> {
+        if let Some(path) = &self.state {
+            return state_file::sleepers(path, slot);
+        }
         Ok(sys::waiting_for_zero(self.id, slot)? + sys::waiting_for_more(self.id, slot)?)
     }
 

@@ -430,6 +430,7 @@ impl Scene {
         leftovers.extend(sys::remove_supervisors(self.root(), names));
         let keys: Vec<_> = services.into_keys().collect();
         leftovers.extend(sys::remove_objects(&keys));
+        leftovers.extend(sys::wait_keepers(self));
         // `files` could panic, and a second panic in a destructor would hide the first one.
         let entries = fs::read_dir(self.runtime_dir()).into_iter().flatten();
         let paths = entries.flatten().map(|entry| entry.path());

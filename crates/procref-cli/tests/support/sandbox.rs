@@ -239,7 +239,8 @@ impl Sandbox {
         let entries = fs::read_dir(self.runtime_dir()).expect("list the runtime directory");
         entries
             .map(|entry| entry.expect("an entry").path())
-            .filter(|path| !is_kept_log(path))
+            // The choice of the kernel stays with the directory.
+            .filter(|path| !is_kept_log(path) && !path.ends_with("kernel"))
             .collect()
     }
 

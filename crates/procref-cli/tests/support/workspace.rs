@@ -109,6 +109,8 @@ impl Workspace {
                 match entry.file_type() {
                     Ok(kind) if kind.is_dir() => open.push(entry.path()),
                     Ok(kind) if kind.is_symlink() && entry.file_name() == "project" => {}
+                    // The choice of the kernel stays with the directory.
+                    Ok(_) if entry.file_name() == "kernel" => {}
                     _ => found.push(entry.path()),
                 }
             }

@@ -152,9 +152,10 @@ fn wait_channels(pid: u32) -> String {
     channels.collect::<Vec<_>>().join(", ")
 }
 
-/// Returns the names of the files in a runtime directory.
+/// Returns the names of the files in a runtime directory, except the file that records its kernel.
 pub fn files(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let entries = entries.filter(|entry| entry.file_name() != "kernel");
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
     names.collect()
 }

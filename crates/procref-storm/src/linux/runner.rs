@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use procref::SharedService;
+use procref::{Services, SharedService};
 use procref_testkit::kernel;
 use procref_testkit::observe::Identity;
 use rustix::process::{
@@ -205,6 +205,7 @@ impl Runner {
             self.options.seed,
             round,
             self.options.rate,
+            self.options.kill_keepers,
             clients,
             services,
         )
@@ -226,6 +227,12 @@ impl Runner {
         self.compare_counts()?;
         self.finish_clients(workload::round_end(self.options.seed, round))?;
         self.wait_removed()?;
+        if kernel::is_keeper() {
+            // A keeper that was killed before anything was counted leaves a file for the next client, or `gc`.
+            let services = Services::in_dir(&self.runtime_dir);
+            let collected = services.and_then(|services| services.gc_blocking());
+            collected.map_err(|error| error.to_string())?;
+        }
         let files = observe::files(&self.runtime_dir);
         if !files.is_empty() {
             return self.violation(0, format!("files left behind: {files:?}"));

@@ -256,6 +256,7 @@ pub fn faults(
     seed: u64,
     round: u64,
     rate: f64,
+    kill_keepers: u32,
     clients: usize,
     services: usize,
 ) -> impl Iterator<Item = (Duration, Fault)> {
@@ -264,6 +265,9 @@ pub fn faults(
         let gap = Duration::from_secs_f64(rng.f64() * 2.0 / rate);
         let client = rng.usize(0..clients);
         let service = rng.usize(0..services);
+        if kill_keepers > 0 && percent(&mut rng, kill_keepers) {
+            return Some((gap, Fault::KillSupervisor(service)));
+        }
         let fault = match rng.u32(0..100) {
             0..40 => Fault::KillClient(client),
             40..50 => Fault::KillAllClients(service),

@@ -1,4 +1,4 @@
-//! Scenes on Linux: kernel objects are System V semaphore sets, and users are numbers.
+//! Scenes on Linux: kernel objects are System V semaphore sets or the state files of keepers, and users are numbers.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
@@ -6,24 +6,71 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use super::Scene;
 use crate::actor::Actor;
 use crate::key::Key;
-use crate::observe::supervisors_of;
+use crate::observe::{Identity, supervisors_of};
 use crate::{deadline, kernel};
 
 /// The slots of the set that matter here.
 const REFS: usize = 0;
 const LOCK: usize = 1;
 
+/// The time within which a keeper exits after its last client.
+const KEEPER_LIMIT: Duration = Duration::from_secs(20);
+
 pub(super) fn create_private(dir: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(dir)
 }
 
-/// Returns `false`: procref removes all its files.
-pub(super) fn is_permanent(_: &Path) -> bool {
-    false
+/// Returns `true` for the files of keepers, if the scene has keepers. [`wait_keepers`] checks those that must not stay.
+pub(super) fn is_permanent(path: &Path) -> bool {
+    kernel::is_keeper() && kernel::is_object_file(path)
+}
+
+/// Waits until the keepers of the scene have removed their state files and sockets, and exited. Returns descriptions of
+/// those that stay.
+///
+/// A keeper that has no connection exits after 50 ms, and a keeper of a removed object after at most 5 s.
+pub(super) fn wait_keepers(scene: &Scene) -> Vec<String> {
+    if !kernel::is_keeper() {
+        return Vec::new();
+    }
+    let left = || {
+        let entries = fs::read_dir(scene.runtime_dir()).into_iter().flatten();
+        let paths = entries.flatten().map(|entry| entry.path());
+        let files = paths.filter(|path| kernel::is_object_file(path) && !path.ends_with("kernel"));
+        let mut left: Vec<_> = files
+            .map(|path| format!("file {}", path.display()))
+            .collect();
+        left.extend(keepers_in(&scene.runtime_dir()).map(|keeper| format!("keeper {keeper}")));
+        left
+    };
+    let begun = Instant::now();
+    loop {
+        let found = left();
+        if found.is_empty() || begun.elapsed() > KEEPER_LIMIT {
+            keepers_in(&scene.runtime_dir()).for_each(|keeper| keeper.kill());
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Returns the keepers of a runtime directory.
+fn keepers_in(dir: &Path) -> impl Iterator<Item = Identity> {
+    let start = format!("PROCREF_KEEPER={}/", dir.display()).into_bytes();
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(move |entry| {
+        let environ = fs::read(entry.path().join("environ")).ok()?;
+        let is_keeper = environ
+            .split(|&byte| byte == 0)
+            .any(|it| it.starts_with(&start));
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        Identity::of(pid).filter(|keeper| is_keeper && keeper.is_live())
+    })
 }
 
 /// Writes a file that only its owner can read, like procref's files.

@@ -17,6 +17,11 @@ pub(super) fn create_private(dir: &Path) -> io::Result<()> {
     fs::create_dir(dir)
 }
 
+/// Returns nothing, because Windows has no keepers.
+pub(super) fn wait_keepers(_: &super::Scene) -> Vec<String> {
+    Vec::new()
+}
+
 /// Returns `true` for the lock file. Processes lock its bytes, so procref never removes it.
 pub(super) fn is_permanent(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == "procref.lock")

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
+use procref::Services;
+use procref_testkit::kernel;
 use procref_testkit::observe::Identity;
 use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 
@@ -66,6 +68,13 @@ impl Runner {
                     observe::counts(self.keys[service]).map_or(0, |counts| counts.clients);
                 if holders.len() == counted as usize {
                     break;
+                }
+                // If the keeper was killed, the file has the references of clients that have died after it. Any step of a
+                // client starts a successor.
+                if kernel::is_keeper() {
+                    let services = Services::in_dir(&self.runtime_dir);
+                    let listed = services.and_then(|services| services.list());
+                    listed.map_err(|error| error.to_string())?;
                 }
                 if since.elapsed() > PATIENCE / 4 {
                     let text = format!("the kernel counts {counted} clients, not {holders:?}");
@@ -204,7 +213,11 @@ impl Runner {
     ) -> Option<KilledRole> {
         let history = &self.histories[service];
         let comm = history.service.supervisor_comm();
-        let supervised = processes.iter().any(|process| process.name == comm);
+        // A keeper whose supervisor has died does not stop the service.
+        let supervised = match kernel::is_keeper() {
+            true => set.is_some_and(|set| set.supervised),
+            false => processes.iter().any(|process| process.name == comm),
+        };
         if supervised || history.is_released_orderly() {
             return None;
         }
