@@ -175,10 +175,12 @@ async fn watch_start_and_service<S: SubreaperOps>(
             subreaper.stop_leftovers().await;
             crash::point(Point::LeftoversStopped);
             set.retire(Lock::Keep, subreaper.exit_status()).await?;
+            subreaper.leave_tree();
             crash::point(Point::Retired);
         }
         Start::Cleared => {
             set.retire(Lock::Release, subreaper.exit_status()).await?;
+            subreaper.leave_tree();
             crash::point(Point::StartCleared);
         }
         Start::Unstoppable => return Ok(()),

@@ -76,6 +76,10 @@ pub trait SubreaperOps: SupervisorOps {
 
     /// Stops the service and all of its processes.
     async fn stop_tree(&self);
+
+    /// Called when this supervisor is not counted in TREE any more, so that another one may launch the next instance. In
+    /// a keeper, both have the same process, and this one must not touch the children of the other one.
+    fn leave_tree(&self) {}
 }
 
 /// The operations of a supervisor before the service that it launches exists.

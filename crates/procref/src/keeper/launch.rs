@@ -180,7 +180,7 @@ impl<'a> LaunchHandshake for Handshake<'a> {
             life: self.life,
             tree: Tree::new(events, self.order.spec.stop, self.log, child),
             report: self.report,
-            _guard: guard,
+            guard: RefCell::new(Some(guard)),
         })
     }
 
@@ -226,16 +226,21 @@ struct KeeperTree<'a> {
     life: &'a Life<'a>,
     tree: Tree<'a, Signals<'a>>,
     report: &'a Report,
-    /// Excludes the supervisor of the next instance from the children of this process.
-    _guard: MutexGuard<'a, ()>,
+    /// Excludes the supervisor of the next instance from the children of this process. `None` after this supervisor has
+    /// left the tree.
+    guard: RefCell<Option<MutexGuard<'a, ()>>>,
+}
+
+impl KeeperTree<'_> {
+    /// Returns `true` if the children of this process are those of this supervisor.
+    fn has_children(&self) -> bool {
+        self.guard.borrow().is_some()
+    }
 }
 
 impl Drop for KeeperTree<'_> {
     fn drop(&mut self) {
-        // The log would stay open otherwise.
-        if let Ok(null) = sys::spare() {
-            let _ = rustix::stdio::dup2_stdout(null);
-        }
+        self.leave_tree();
     }
 }
 
@@ -251,7 +256,8 @@ impl<'a> SupervisorOps for KeeperTree<'a> {
         limit.set(left);
         limit.end_after_signal(self.life.shared().signals());
         // A write that is reported after this check ends the sleep.
-        if let Some(pause) = self.tree.check_log() {
+        let pause = self.has_children().then(|| self.tree.check_log());
+        if let Some(pause) = pause.flatten() {
             limit.set(Some(left.map_or(pause, |left| left.min(pause))));
         }
     }
@@ -265,7 +271,7 @@ impl<'a> SupervisorOps for KeeperTree<'a> {
     }
 
     async fn stop_instance(&self, instance: &Instance) -> bool {
-        match instance.identity == self.tree.child() {
+        match instance.identity == self.tree.child() && self.has_children() {
             true => self.tree.stop_all(),
             false => self.life.stop_instance(instance).await,
         }
@@ -284,7 +290,10 @@ impl<'a> SupervisorOps for KeeperTree<'a> {
     }
 
     fn has_exited(&self) -> bool {
-        self.tree.has_exited()
+        match self.has_children() {
+            true => self.tree.has_exited(),
+            false => true,
+        }
     }
 }
 
@@ -317,6 +326,16 @@ impl SubreaperOps for KeeperTree<'_> {
     }
 
     async fn stop_tree(&self) {
-        self.tree.stop_all();
+        if self.has_children() {
+            self.tree.stop_all();
+        }
+    }
+
+    fn leave_tree(&self) {
+        let guard = self.guard.take();
+        // The log would stay open otherwise.
+        if let (Some(_guard), Ok(null)) = (guard, sys::spare()) {
+            let _ = rustix::stdio::dup2_stdout(null);
+        }
     }
 }
