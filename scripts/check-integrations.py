@@ -1,4 +1,4 @@
-"""Runs the commands in the files for editors, GitHub Actions and GitLab CI. scripts/integrations.sh starts this script.
+"""Runs the commands in the files for editors, GitHub Actions, GitLab CI and direnv. scripts/integrations.sh starts this script.
 
 A server on this machine stands in for the releases: it has an archive with the program in target/debug.
 """
@@ -197,6 +197,26 @@ def check_jetbrains(scratch, env):
             check_success(run_command(command, env, scratch), file.name)
 
 
+def check_direnv(scratch, env):
+    """The page docs/cli/direnv.md runs what succeeds. These are the failures, and a shell that is killed."""
+    home = scratch / "home"
+    library = home / ".config/direnv/lib"
+    library.mkdir(parents=True)
+    shutil.copy(INTEGRATIONS / "direnv/procref.sh", library)
+    env = {name: value for name, value in env.items() if not name.startswith(("DIRENV_", "XDG_"))} | {"HOME": str(home)}
+    for names, expected, variables in [
+        ("redis", "", "redis://"),
+        ("nonsense redis", "service nonsense was not started", "redis://"),
+        ("", "the name of a service is missing", "[]"),
+    ]:
+        (scratch / ".envrc").write_text(f"use procref {names}\n")
+        check_success(sh("direnv allow", env, scratch), "direnv allow")
+        # The program is killed, so it cannot release the service.
+        done = sh("direnv exec . bash -c 'echo [$REDIS_URL]; kill -KILL $$'", env, scratch)
+        check(expected in done.stdout and variables in done.stdout, f"`use procref {names}`: {done.stdout}")
+        check_nothing_left(scratch, env)
+
+
 def check_nothing_left(scratch, env):
     subprocess.run([PROCREF, "wait", "redis", "--stopped", "--timeout", "30s"], env=env, cwd=scratch, check=True)
     left = [
@@ -224,7 +244,8 @@ def main():
         check_vscode(scratch, env)
         check_jetbrains(scratch, env)
         check_nothing_left(scratch, env)
-    print("the commands for GitHub Actions, GitLab CI, VS Code and JetBrains work")
+        check_direnv(scratch, env)
+    print("the commands for GitHub Actions, GitLab CI, VS Code, JetBrains and direnv work")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 
 use_procref() {
     local pid service file
+    (($#)) || log_error 'use procref: the name of a service is missing'
     # direnv is the parent of this script. A shell is the parent of `direnv export`, and `direnv exec` becomes the program.
     pid=$PPID
     case $(ps -o args= -p "$PPID") in
