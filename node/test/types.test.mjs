@@ -11,6 +11,7 @@ import { acquire, binary, ProcrefError, type AcquireOptions, type Handle } from 
 export async function main(): Promise<number | null> {
   const options: AcquireOptions = { start: ["server", "{port}"] as const, signal: AbortSignal.timeout(1000) };
   await using handle: Handle = await acquire("web", options);
+  await (await acquire("text", { start: "server {port}" })).release();
   const url: string | undefined = handle.env.WEB_URL;
   handle.died.then((error) => console.error(binary, url, error.exitCode));
   try {
