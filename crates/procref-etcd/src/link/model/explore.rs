@@ -1,0 +1,186 @@
+//! Searches the model for a broken promise: every order of steps in a small world, random orders in a larger one.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::{Budget, Mistake, Move, World};
+
+/// What a search found.
+struct Search {
+    states: usize,
+    ended: usize,
+    ready: usize,
+}
+
+fn hash(world: &World) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    world.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn check_end(world: &World) -> Result<(), String> {
+    if world.is_over() && !world.faulty && !world.keys.is_empty() {
+        return Err(format!(
+            "keys are left after an orderly end: {:?}",
+            world.keys
+        ));
+    }
+    Ok(())
+}
+
+/// Performs every order of steps.
+fn every_order(start: World, limit: usize) -> Result<Search, String> {
+    let mut seen = HashSet::from([hash(&start)]);
+    let mut open = vec![start];
+    let mut search = Search {
+        states: 0,
+        ended: 0,
+        ready: 0,
+    };
+    while let Some(world) = open.pop() {
+        search.states += 1;
+        search.ended += usize::from(world.is_over());
+        search.ready += usize::from(world.keys.is_ready());
+        check_end(&world)?;
+        if search.states == limit {
+            return Err(format!("more than {limit} states"));
+        }
+        for step in world.moves() {
+            let mut next = world.clone();
+            next.perform(step)
+                .map_err(|broken| format!("{broken}\nafter {step:?} in {world:#?}"))?;
+            if seen.insert(hash(&next)) {
+                open.push(next);
+            }
+        }
+    }
+    Ok(search)
+}
+
+/// Performs random orders of steps, and returns the broken promise with the steps that led to it.
+fn random_order(
+    seed: u64,
+    hosts: usize,
+    budget: Budget,
+    mistake: Option<Mistake>,
+) -> Result<World, String> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut world = World::new(hosts, budget, mistake);
+    let mut steps = Vec::new();
+    // Some orders have many faults and some few.
+    let rarity = 1 << random.u32(0..7);
+    loop {
+        let mut moves = world.moves();
+        let has_other = moves.iter().any(|step| !step.is_fault() && !rare(*step));
+        moves.retain(|step| {
+            !(step.is_fault() || rare(*step)) || !has_other || random.u32(0..rarity) == 0
+        });
+        let Some(step) = random.choice(&moves).copied() else {
+            return check_end(&world).map(|()| world);
+        };
+        steps.push((world.now, step));
+        world
+            .perform(step)
+            .map_err(|broken| format!("seed {seed}: {broken}\nafter {steps:?}"))?;
+        if steps.len() > 20_000 {
+            return Err(format!(
+                "seed {seed}: the steps do not end: {:?}",
+                &steps[19_900..]
+            ));
+        }
+    }
+}
+
+/// Steps that are possible at any time. Without a limit, random orders would consist of them.
+fn rare(step: Move) -> bool {
+    matches!(
+        step,
+        Move::Changed(_) | Move::Stop(_) | Move::Resume(_) | Move::Heal(_)
+    )
+}
+
+const STORM: Budget = Budget {
+    links: 4,
+    faults: 12,
+    until: 60,
+};
+
+fn storm(seeds: u64, mistake: Option<Mistake>) -> Result<usize, String> {
+    (0..seeds).try_fold(0, |starts, seed| {
+        let hosts = 2 + usize::try_from(seed % 3).unwrap_or(0);
+        random_order(seed, hosts, STORM, mistake)
+            .map(|world| starts + usize::from(world.last_fence > 0))
+    })
+}
+
+fn check_every_order(hosts: usize, budget: Budget) {
+    let begun = std::time::Instant::now();
+    let search = every_order(World::new(hosts, budget, None), 5_000_000)
+        .unwrap_or_else(|broken| panic!("{broken}"));
+    println!(
+        "{hosts} hosts, {budget:?}: {} states, {} ends, {} ready, {:?}",
+        search.states,
+        search.ended,
+        search.ready,
+        begun.elapsed()
+    );
+    assert!(
+        search.ended > 0 && search.ready > 0,
+        "the model does nothing"
+    );
+}
+
+#[test]
+fn g1_g10_hold_in_every_order_with_two_hosts() {
+    check_every_order(
+        2,
+        Budget {
+            links: 1,
+            faults: 0,
+            until: 2,
+        },
+    );
+}
+
+#[test]
+fn g1_g10_hold_in_every_order_with_faults_on_one_host() {
+    check_every_order(
+        1,
+        Budget {
+            links: 2,
+            faults: 1,
+            until: 6,
+        },
+    );
+}
+
+#[test]
+fn g1_g10_hold_in_random_orders_with_many_faults() {
+    let seeds = std::env::var("PROCREF_MODEL_SEEDS")
+        .ok()
+        .and_then(|seeds| seeds.parse().ok())
+        .unwrap_or(3_000);
+    let started = storm(seeds, None).unwrap_or_else(|broken| panic!("{broken}"));
+    assert!(
+        started as u64 > seeds / 2,
+        "only {started} of {seeds} orders start a service"
+    );
+}
+
+#[test]
+fn model_finds_every_planted_mistake() {
+    let mistakes = [
+        Mistake::EnterBesideAnother,
+        Mistake::KeepAlive,
+        Mistake::NoMargin,
+        Mistake::NoGrace,
+        Mistake::NoFuse,
+        Mistake::ProofAtAnswer,
+        Mistake::StopNotAwaited,
+    ];
+    let missed: Vec<_> = mistakes
+        .into_iter()
+        .filter(|mistake| storm(20_000, Some(*mistake)).is_ok())
+        .collect();
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}

@@ -1,0 +1,372 @@
+//! The keys in etcd 3.4 or later. Each step is one transaction.
+
+use std::fmt;
+use std::time::Duration;
+
+use etcd_client::{
+    Client, Compare, CompareOp, ConnectOptions, DeleteOptions, EventType, GetOptions,
+    LeaseGrantOptions, PutOptions, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchStream,
+};
+
+use crate::registry::{Found, Instance, Lease, Registry, Reply, Request, View};
+
+/// How long a member may take to answer. Then the next request goes to another member.
+const ANSWER: Duration = Duration::from_millis(1_500);
+
+/// The pause after a failure, so that members that refuse connections are not asked without end.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The keys of one service, for one host.
+pub struct Etcd {
+    members: Vec<(String, Client)>,
+    /// The member that is asked first.
+    member: usize,
+    base: String,
+    host: String,
+    ttl: i64,
+    watch: Option<WatchStream>,
+    /// The instance that the watch saw last: when it was created, and its value.
+    watched: Option<(i64, Vec<u8>)>,
+}
+
+/// A request without an answer.
+#[derive(Debug)]
+pub struct Unknown {
+    endpoint: String,
+    keys: String,
+    cause: String,
+}
+
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "etcd at {}: no answer for the keys below {}: {} (check the address, that the cluster has a quorum, and the \
+             user's role)",
+            self.endpoint, self.keys, self.cause
+        )
+    }
+}
+
+impl std::error::Error for Unknown {}
+
+impl Etcd {
+    /// Prepares the connections to `endpoints`, such as `http://h1:2379`. The keys begin with `prefix`. `ttl` is the
+    /// time to live of a lease, which etcd counts in whole seconds.
+    ///
+    /// # Errors
+    /// If an address cannot be parsed, or if the user or the password is wrong.
+    pub async fn connect(
+        endpoints: &[String],
+        options: &ConnectOptions,
+        prefix: &str,
+        service: &str,
+        host: &str,
+        ttl: Duration,
+    ) -> Result<Self, Unknown> {
+        let base = format!("{prefix}/procref/1/{}/", escape(service));
+        let mut members = Vec::new();
+        for endpoint in endpoints {
+            // One client for each member: a client for all members would not say which of them does not answer.
+            let options = options
+                .clone()
+                .with_timeout(ANSWER)
+                .with_connect_timeout(ANSWER)
+                .with_require_leader(true);
+            let client = Client::connect([endpoint], Some(options))
+                .await
+                .map_err(|cause| Unknown {
+                    endpoint: endpoint.clone(),
+                    keys: base.clone(),
+                    cause: cause.to_string(),
+                })?;
+            members.push((endpoint.clone(), client));
+        }
+        let ttl = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
+        Ok(Self {
+            members,
+            member: 0,
+            base,
+            host: escape(host),
+            ttl,
+            watch: None,
+            watched: None,
+        })
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.base)
+    }
+
+    fn own(&self) -> String {
+        self.key(&format!("ref/{}", self.host))
+    }
+
+    fn client(&mut self) -> Result<&mut Client, etcd_client::Error> {
+        let none = || etcd_client::Error::InvalidArgs("no endpoint".to_owned());
+        self.members
+            .get_mut(self.member)
+            .map(|(_, client)| client)
+            .ok_or_else(none)
+    }
+
+    fn has_ref(&self, lease: Option<Lease>) -> Compare {
+        match lease {
+            Some(lease) => Compare::lease(self.own(), CompareOp::Equal, lease),
+            None => Compare::create_revision(self.own(), CompareOp::Equal, 0),
+        }
+    }
+
+    /// Compares the whole description, because a renewal changes the revision of the key and not the description.
+    fn has_found(&self, found: &Found) -> [Compare; 2] {
+        let key = self.key("inst");
+        [
+            Compare::create_revision(key.clone(), CompareOp::Equal, found.fence),
+            Compare::value(key, CompareOp::Equal, encode(&found.instance)),
+        ]
+    }
+
+    fn put_ref(&self, lease: Lease) -> TxnOp {
+        TxnOp::put(self.own(), "", Some(PutOptions::new().with_lease(lease)))
+    }
+
+    fn put_instance(&self, instance: &Instance, lease: Lease) -> TxnOp {
+        TxnOp::put(
+            self.key("inst"),
+            encode(instance),
+            Some(PutOptions::new().with_lease(lease)),
+        )
+    }
+
+    fn remove_instance(&self) -> [TxnOp; 2] {
+        [
+            TxnOp::delete(self.key("inst"), None::<DeleteOptions>),
+            TxnOp::delete(self.key("started"), None),
+        ]
+    }
+
+    fn transaction(&self, request: &Request) -> (Vec<Compare>, Vec<TxnOp>) {
+        match request {
+            Request::Read => {
+                let refs = GetOptions::new().with_prefix().with_keys_only();
+                let reads = [("ref/", Some(refs)), ("inst", None), ("started", None)];
+                (
+                    Vec::new(),
+                    reads
+                        .into_iter()
+                        .map(|(name, options)| TxnOp::get(self.key(name), options))
+                        .collect(),
+                )
+            }
+            Request::Join {
+                replaces,
+                lease,
+                found,
+            } => {
+                let compares = self
+                    .has_found(found)
+                    .into_iter()
+                    .chain([self.has_ref(*replaces)]);
+                (compares.collect(), vec![self.put_ref(*lease)])
+            }
+            Request::Enter {
+                replaces,
+                lease,
+                instance,
+            } => {
+                let absent = Compare::create_revision(self.key("inst"), CompareOp::Equal, 0);
+                let started = TxnOp::put(self.key("started"), "", None);
+                let puts = vec![
+                    self.put_ref(*lease),
+                    self.put_instance(instance, *lease),
+                    started,
+                ];
+                (vec![absent, self.has_ref(*replaces)], puts)
+            }
+            Request::Rebind { old, lease, found } => {
+                let mut compares = vec![self.has_ref(Some(*old))];
+                let mut puts = vec![self.put_ref(*lease)];
+                if let Some(found) = found {
+                    compares.extend(self.has_found(found));
+                    puts.push(self.put_instance(&found.instance, *lease));
+                }
+                (compares, puts)
+            }
+            Request::Publish {
+                lease,
+                found,
+                instance,
+            } => {
+                let compares = self
+                    .has_found(found)
+                    .into_iter()
+                    .chain([self.has_ref(Some(*lease))]);
+                (
+                    compares.collect(),
+                    vec![self.put_instance(instance, *lease)],
+                )
+            }
+            Request::Leave { lease, found } => {
+                let mut compares = vec![self.has_ref(Some(*lease))];
+                let mut deletes = vec![TxnOp::delete(self.own(), None)];
+                if let Some(found) = found {
+                    compares.extend(self.has_found(found));
+                    deletes.extend(self.remove_instance());
+                }
+                (compares, deletes)
+            }
+            Request::Clear { found } => (
+                self.has_found(found).to_vec(),
+                self.remove_instance().to_vec(),
+            ),
+        }
+    }
+
+    async fn try_perform(&mut self, request: &Request) -> Result<Reply, etcd_client::Error> {
+        let lease = request.new_lease();
+        if let Some(lease) = lease {
+            let ttl = self.ttl;
+            self.client()?
+                .lease_grant(ttl, Some(LeaseGrantOptions::new().with_id(lease)))
+                .await?;
+        }
+        let (compares, operations) = self.transaction(request);
+        let response = self
+            .client()?
+            .txn(Txn::new().when(compares).and_then(operations))
+            .await?;
+        if *request == Request::Read {
+            return self.view(response.op_responses()).map(Reply::View);
+        }
+        if response.succeeded() {
+            return Ok(Reply::Done(
+                response.header().map_or(0, |header| header.revision()),
+            ));
+        }
+        if let Some(lease) = lease {
+            self.revoke(lease);
+        }
+        Ok(Reply::Refused)
+    }
+
+    fn view(&self, responses: Vec<TxnOpResponse>) -> Result<View, etcd_client::Error> {
+        let mut ranges = responses.into_iter().filter_map(|response| match response {
+            TxnOpResponse::Get(range) => Some(range),
+            _ => None,
+        });
+        let own = self.own().into_bytes();
+        let mut view = View::default();
+        for kv in ranges.next().iter().flat_map(|range| range.kvs()) {
+            if kv.key() == own {
+                view.own = Some(kv.lease());
+            } else {
+                view.others = true;
+            }
+        }
+        if let Some(kv) = ranges.next().as_ref().and_then(|range| range.kvs().first()) {
+            let instance = serde_json::from_slice(kv.value()).map_err(|cause| {
+                let key = self.key("inst");
+                etcd_client::Error::InvalidArgs(format!(
+                    "key {key} was not written by this version: {cause}"
+                ))
+            })?;
+            view.found = Some(Found {
+                instance,
+                fence: kv.create_revision(),
+            });
+        }
+        view.started = ranges.next().is_some_and(|range| !range.kvs().is_empty());
+        Ok(view)
+    }
+
+    /// Waits for an event that is more than a renewal.
+    async fn try_changed(&mut self) -> Result<(), etcd_client::Error> {
+        if self.watch.is_none() {
+            let base = self.base.clone();
+            self.watch = Some(
+                self.client()?
+                    .watch(base, Some(WatchOptions::new().with_prefix()))
+                    .await?,
+            );
+            return Ok(()); // What happened before the watch began is unknown.
+        }
+        let (own, instance) = (self.own().into_bytes(), self.key("inst").into_bytes());
+        while let Some(watch) = &mut self.watch {
+            let Some(response) = watch
+                .message()
+                .await?
+                .filter(|response| !response.canceled())
+            else {
+                self.watch = None;
+                break;
+            };
+            let mut changed = false;
+            for event in response.events() {
+                let Some(kv) = event.kv() else { continue };
+                if kv.key() == instance {
+                    let put = event.event_type() == EventType::Put;
+                    let now = put.then(|| (kv.create_revision(), kv.value().to_vec()));
+                    changed |= now != self.watched;
+                    self.watched = now;
+                } else {
+                    let renewal = event.event_type() == EventType::Put && kv.version() > 1;
+                    changed |= kv.key() != own && !renewal;
+                }
+            }
+            if changed {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Registry for Etcd {
+    type Unknown = Unknown;
+
+    async fn perform(&mut self, request: &Request) -> Result<Reply, Unknown> {
+        let cause = match self.try_perform(request).await {
+            Ok(reply) => return Ok(reply),
+            Err(cause) => cause.to_string(),
+        };
+        let endpoint = self
+            .members
+            .get(self.member)
+            .map(|(endpoint, _)| endpoint.clone())
+            .unwrap_or_default();
+        self.member = (self.member + 1) % self.members.len().max(1);
+        self.watch = None;
+        tokio::time::sleep(PAUSE).await;
+        Err(Unknown {
+            endpoint,
+            keys: self.base.clone(),
+            cause,
+        })
+    }
+
+    fn revoke(&mut self, lease: Lease) {
+        if let Some((_, client)) = self.members.get(self.member) {
+            let mut client = client.clone();
+            tokio::spawn(async move {
+                let _ = client.lease_revoke(lease).await;
+            });
+        }
+    }
+
+    async fn changed(&mut self) {
+        if self.try_changed().await.is_err() {
+            self.watch = None;
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+fn encode(instance: &Instance) -> Vec<u8> {
+    // Maps with keys that are not strings are the only values that this cannot write.
+    serde_json::to_vec(instance).unwrap_or_default()
+}
+
+/// Replaces `/` and `%`, so that no key of a service is below that of another one.
+fn escape(name: &str) -> String {
+    name.replace('%', "%25").replace('/', "%2F")
+}

@@ -1,0 +1,472 @@
+//! Links on a real etcd of three members, on the loopback interface. Needs the program `etcd`, or its path in
+//! `PROCREF_TEST_ETCD`.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use etcd_client::{Client, ConnectOptions};
+use procref_etcd::drive::{Surroundings, drive, now};
+use procref_etcd::link::{Action, Event, Link, Outcome};
+use procref_etcd::registry::etcd::Etcd;
+use procref_etcd::registry::{Found, Instance, Lease, Registry, Reply, Request, State, View};
+use procref_etcd::timing::Timing;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::sync::{mpsc, watch};
+
+const TTL: Duration = Duration::from_secs(5);
+
+/// Three members, which end with this value.
+struct Cluster {
+    members: Vec<Child>,
+    endpoints: Vec<String>,
+    _data: tempfile::TempDir,
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        let program = std::env::var("PROCREF_TEST_ETCD").unwrap_or_else(|_| "etcd".to_owned());
+        let data = tempfile::tempdir().unwrap();
+        let listeners: Vec<_> = (0..6)
+            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+            .collect();
+        let urls: Vec<_> = listeners
+            .iter()
+            .map(|listener| format!("http://{}", listener.local_addr().unwrap()))
+            .collect();
+        drop(listeners);
+        let (clients, peers) = urls.split_at(3);
+        let cluster = (0..3)
+            .map(|member| format!("m{member}={}", peers[member]))
+            .collect::<Vec<_>>()
+            .join(",");
+        let start = |member: usize| {
+            let log = std::fs::File::create(data.path().join(format!("log{member}"))).unwrap();
+            Command::new(&program)
+                .args([
+                    "--name",
+                    &format!("m{member}"),
+                    "--initial-cluster",
+                    &cluster,
+                ])
+                .args([
+                    "--listen-client-urls",
+                    &clients[member],
+                    "--advertise-client-urls",
+                    &clients[member],
+                ])
+                .args([
+                    "--listen-peer-urls",
+                    &peers[member],
+                    "--initial-advertise-peer-urls",
+                    &peers[member],
+                ])
+                .args(["--heartbeat-interval", "100", "--election-timeout", "1000"])
+                .arg("--data-dir")
+                .arg(data.path().join(format!("data{member}")))
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(log)
+                .spawn()
+                .unwrap_or_else(|error| {
+                    panic!("cannot run {program}: {error} (install Debian's etcd-server)")
+                })
+        };
+        let members = (0..3).map(start).collect();
+        let cluster = Self {
+            members,
+            endpoints: clients.to_vec(),
+            _data: data,
+        };
+        let mut registry = cluster.registry("probe", "nobody").await;
+        let begun = Instant::now();
+        while let Err(error) = registry.perform(&Request::Read).await {
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "etcd is not ready: {error}"
+            );
+        }
+        cluster
+    }
+
+    async fn registry(&self, service: &str, host: &str) -> Etcd {
+        Etcd::connect(
+            &self.endpoints,
+            &ConnectOptions::new(),
+            "test",
+            service,
+            host,
+            TTL,
+        )
+        .await
+        .unwrap()
+    }
+
+    fn signal(&self, member: usize, signal: Signal) {
+        let pid = Pid::from_child(&self.members[member]);
+        kill_process(pid, signal).unwrap();
+    }
+
+    async fn leader(&self) -> usize {
+        for (member, endpoint) in self.endpoints.iter().enumerate() {
+            let mut client = Client::connect([endpoint], None).await.unwrap();
+            let status = client.status().await.unwrap();
+            if status.header().unwrap().member_id() == status.leader() {
+                return member;
+            }
+        }
+        panic!("no leader");
+    }
+
+    async fn view(&self, service: &str, host: &str) -> View {
+        let mut registry = self.registry(service, host).await;
+        loop {
+            if let Ok(Reply::View(view)) = registry.perform(&Request::Read).await {
+                return view;
+            }
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for member in &mut self.members {
+            let _ = member.kill();
+            let _ = member.wait();
+        }
+    }
+}
+
+/// What the service itself would log, for all hosts.
+#[derive(Default)]
+struct Log {
+    live: AtomicUsize,
+    starts: AtomicUsize,
+    overlaps: AtomicUsize,
+    last_fence: AtomicI64,
+}
+
+/// A host whose service is a counter.
+struct Host {
+    log: Arc<Log>,
+    live: bool,
+    sender: mpsc::UnboundedSender<Event>,
+    events: mpsc::UnboundedReceiver<Event>,
+    announced: watch::Sender<Option<Found>>,
+}
+
+impl Surroundings for Host {
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Start(fence) => {
+                let others = self.log.live.fetch_add(1, Ordering::SeqCst);
+                let grows = self.log.last_fence.swap(fence, Ordering::SeqCst) < fence;
+                self.log
+                    .overlaps
+                    .fetch_add(usize::from(others > 0 || !grows), Ordering::SeqCst);
+                self.log.starts.fetch_add(1, Ordering::SeqCst);
+                self.live = true;
+                let _ = self.sender.send(Event::Ready("10.0.0.1:5432".to_owned()));
+            }
+            Action::StopService => {
+                if std::mem::take(&mut self.live) {
+                    self.log.live.fetch_sub(1, Ordering::SeqCst);
+                }
+                let _ = self.sender.send(Event::Exited);
+            }
+            Action::StopLeftover => {
+                let _ = self.sender.send(Event::LeftoverStopped);
+            }
+            Action::Announce(found) => {
+                self.announced.send_replace(Some(found));
+            }
+            _ => {}
+        }
+    }
+
+    async fn event(&mut self) -> Event {
+        self.events.recv().await.unwrap()
+    }
+}
+
+/// A link that runs in a task.
+struct Running {
+    sender: mpsc::UnboundedSender<Event>,
+    announced: watch::Receiver<Option<Found>>,
+    task: tokio::task::JoinHandle<Outcome>,
+}
+
+impl Running {
+    async fn start(
+        cluster: &Cluster,
+        service: &str,
+        name: &str,
+        session: Lease,
+        log: &Arc<Log>,
+    ) -> Self {
+        let timing = Timing::new(Some(TTL), Duration::from_millis(500)).unwrap();
+        let mut registry = cluster.registry(service, name).await;
+        let mut link = Link::new(timing, name, session << 24, false);
+        let (sender, events) = mpsc::unbounded_channel();
+        let (announce, announced) = watch::channel(None);
+        let mut host = Host {
+            log: log.clone(),
+            live: false,
+            sender: sender.clone(),
+            events,
+            announced: announce,
+        };
+        let task = tokio::spawn(async move { drive(&mut link, &mut registry, &mut host).await });
+        Self {
+            sender,
+            announced,
+            task,
+        }
+    }
+
+    /// Waits until the link announces an instance. Returns `None` if the link exits before.
+    async fn announced(&mut self) -> Option<Found> {
+        self.announced.wait_for(Option::is_some).await.ok()?.clone()
+    }
+
+    async fn stop(self) -> Outcome {
+        let _ = self.sender.send(Event::Stop);
+        self.task.await.unwrap()
+    }
+}
+
+fn instance(host: &str, state: State) -> Instance {
+    Instance {
+        host: host.to_owned(),
+        session: 7,
+        state,
+        address: String::new(),
+    }
+}
+
+#[tokio::test]
+async fn etcd_applies_each_step_only_to_the_keys_that_it_expects() {
+    let cluster = Cluster::start().await;
+    let mut a = cluster.registry("db/ref", "a").await;
+    let mut b = cluster.registry("db/ref", "b").await;
+    // A service whose name looks like a key of the other one.
+    let other = cluster.registry("db", "b").await;
+    drop(other);
+
+    let enter = Request::Enter {
+        replaces: None,
+        lease: 101,
+        instance: instance("a", State::Starting),
+    };
+    let Ok(Reply::Done(fence)) = a.perform(&enter).await else {
+        panic!("enter")
+    };
+    let starting = Found {
+        instance: instance("a", State::Starting),
+        fence,
+    };
+    let second = Request::Enter {
+        replaces: None,
+        lease: 102,
+        instance: instance("b", State::Starting),
+    };
+    assert_eq!(
+        b.perform(&second).await.unwrap(),
+        Reply::Refused,
+        "an instance is there"
+    );
+    let ready = Found {
+        instance: instance("a", State::Ready),
+        fence,
+    };
+    let early = Request::Join {
+        replaces: None,
+        lease: 103,
+        found: ready.clone(),
+    };
+    assert_eq!(
+        b.perform(&early).await.unwrap(),
+        Reply::Refused,
+        "the instance is starting"
+    );
+
+    let publish = |lease| Request::Publish {
+        lease,
+        found: starting.clone(),
+        instance: instance("a", State::Ready),
+    };
+    assert_eq!(
+        a.perform(&publish(999)).await.unwrap(),
+        Reply::Refused,
+        "another lease"
+    );
+    assert!(matches!(
+        a.perform(&publish(101)).await.unwrap(),
+        Reply::Done(_)
+    ));
+    let join = Request::Join {
+        replaces: None,
+        lease: 104,
+        found: ready.clone(),
+    };
+    assert!(matches!(b.perform(&join).await.unwrap(), Reply::Done(_)));
+    let view = View {
+        own: Some(104),
+        others: true,
+        found: Some(ready.clone()),
+        started: true,
+    };
+    assert_eq!(b.perform(&Request::Read).await.unwrap(), Reply::View(view));
+    assert_eq!(
+        cluster.view("db", "b").await,
+        View::default(),
+        "services share keys"
+    );
+
+    let rebind = |old, lease| Request::Rebind {
+        old,
+        lease,
+        found: Some(ready.clone()),
+    };
+    assert_eq!(
+        a.perform(&rebind(999, 105)).await.unwrap(),
+        Reply::Refused,
+        "another lease"
+    );
+    assert!(matches!(
+        a.perform(&rebind(101, 106)).await.unwrap(),
+        Reply::Done(_)
+    ));
+    a.revoke(101);
+    let replace = Request::Join {
+        replaces: Some(104),
+        lease: 107,
+        found: ready.clone(),
+    };
+    assert!(
+        matches!(b.perform(&replace).await.unwrap(), Reply::Done(_)),
+        "a renewal changes no description"
+    );
+
+    // Both leases end, because no link renews them. The mark of an unfinished start stays.
+    let begun = Instant::now();
+    while cluster.view("db/ref", "c").await.found.is_some() {
+        assert!(begun.elapsed() < 4 * TTL, "the lease does not end");
+    }
+    assert!(
+        begun.elapsed() > TTL - Duration::from_secs(1),
+        "the lease ends after {:?}",
+        begun.elapsed()
+    );
+    assert!(cluster.view("db/ref", "c").await.started);
+}
+
+#[tokio::test]
+async fn g1_hosts_that_race_start_one_service_at_a_time() {
+    let cluster = Arc::new(Cluster::start().await);
+    let log = Arc::new(Log::default());
+    let hosts: Vec<_> = (1..=8)
+        .map(|host: Lease| {
+            let (cluster, log) = (cluster.clone(), log.clone());
+            tokio::spawn(async move {
+                for round in 0..5 {
+                    let name = format!("h{host}");
+                    let mut link =
+                        Running::start(&cluster, "race", &name, host * 100 + round, &log).await;
+                    if let Some(found) = link.announced().await {
+                        assert_eq!(found.instance.address, "10.0.0.1:5432");
+                        tokio::time::sleep(Duration::from_millis(u64::try_from(host * 7).unwrap()))
+                            .await;
+                    }
+                    let outcome = link.stop().await;
+                    assert!(
+                        matches!(outcome, Outcome::Released | Outcome::ServiceGone),
+                        "{outcome:?}"
+                    );
+                }
+            })
+        })
+        .collect();
+    for host in hosts {
+        host.await.unwrap();
+    }
+    assert_eq!(
+        log.overlaps.load(Ordering::SeqCst),
+        0,
+        "two services at once, or a token that does not grow"
+    );
+    assert!(log.starts.load(Ordering::SeqCst) > 0);
+    assert_eq!(
+        cluster.view("race", "h1").await,
+        View::default(),
+        "keys are left"
+    );
+}
+
+#[tokio::test]
+async fn link_keeps_its_reference_when_the_leader_is_killed() {
+    let mut cluster = Cluster::start().await;
+    let log = Arc::new(Log::default());
+    let mut holder = Running::start(&cluster, "db", "a", 1, &log).await;
+    let found = holder.announced().await.unwrap();
+
+    let leader = cluster.leader().await;
+    cluster.members[leader].kill().unwrap();
+    cluster.members[leader].wait().unwrap();
+    tokio::time::sleep(2 * TTL).await;
+
+    assert!(!holder.task.is_finished(), "the link gave up");
+    assert_eq!(
+        cluster.view("db", "b").await.found.unwrap().fence,
+        found.fence,
+        "the instance was replaced"
+    );
+    assert_eq!(holder.stop().await, Outcome::Released);
+}
+
+#[tokio::test]
+async fn g10_holder_gives_up_before_another_host_starts_when_the_quorum_is_lost() {
+    let cluster = Cluster::start().await;
+    let log = Arc::new(Log::default());
+    let mut holder = Running::start(&cluster, "db", "a", 1, &log).await;
+    let first = holder.announced().await.unwrap();
+    let mut second = Running::start(&cluster, "db", "b", 2, &log).await;
+    second.announced().await.unwrap();
+
+    let leader = cluster.leader().await;
+    let stopped = [leader, (leader + 1) % 3];
+    let begun = now();
+    for member in stopped {
+        cluster.signal(member, Signal::STOP);
+    }
+    assert_eq!(holder.task.await.unwrap(), Outcome::Lost);
+    let elapsed = Duration::from_millis(now() - begun);
+    assert_eq!(second.task.await.unwrap(), Outcome::Lost);
+    for member in stopped {
+        cluster.signal(member, Signal::CONT);
+    }
+    assert!(elapsed < TTL, "the holder gave up after {elapsed:?}");
+    assert_eq!(
+        log.live.load(Ordering::SeqCst),
+        0,
+        "the service outlives its reference"
+    );
+
+    // Until the lease ends, a link can join the instance that was lost, and then reports its end.
+    let mut session = 3;
+    let next = loop {
+        let mut next = Running::start(&cluster, "db", "c", session, &log).await;
+        let found = next.announced().await.unwrap();
+        if found.fence != first.fence {
+            assert!(found.fence > first.fence, "the token does not grow");
+            break next;
+        }
+        assert_eq!(next.task.await.unwrap(), Outcome::ServiceGone);
+        session += 1;
+    };
+    assert_eq!(log.starts.load(Ordering::SeqCst), 2);
+    assert_eq!(next.stop().await, Outcome::Released);
+    assert_eq!(log.overlaps.load(Ordering::SeqCst), 0);
+}
