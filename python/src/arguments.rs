@@ -64,7 +64,11 @@ pub(crate) fn timeout(value: &Bound<'_, PyAny>) -> PyResult<Option<Duration>> {
 pub(crate) fn start(value: &Bound<'_, PyAny>) -> PyResult<Vec<OsString>> {
     let py = value.py();
     if let Ok(text) = value.cast::<PyString>() {
-        let words = value_parsers::words(text.to_str()?);
+        // A lone surrogate is no text. As a word of a list, it would be a byte of a path.
+        let text = text
+            .to_str()
+            .map_err(|_| wrong_type("start", "text that is valid Unicode", value))?;
+        let words = value_parsers::words(text);
         let words = words.map_err(|reason| invalid_argument(py, format!("start: {reason}")))?;
         return Ok(words.into_iter().map(OsString::from).collect());
     }

@@ -69,12 +69,13 @@ impl ProjectFile {
     fn service(
         &self,
         py: Python<'_>,
-        name: &str,
+        name: &Bound<'_, PyAny>,
         linger: Option<&Bound<'_, PyAny>>,
         on_ready: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Service> {
+        let name = arguments::text("name", name)?;
         if !self.project.names().any(|known| known == name) {
-            return Err(PyKeyError::new_err(name.to_owned()));
+            return Err(PyKeyError::new_err(name));
         }
         let linger = linger.map(|linger| arguments::seconds("linger", linger));
         let on_ready = on_ready.map(|call| arguments::callable("on_ready", call));
@@ -83,7 +84,7 @@ impl ProjectFile {
             on_ready: on_ready.transpose()?.map(Arc::new),
         };
         let resolved = py.detach(|| {
-            let resolved = self.project.service(name, &self.helper)?;
+            let resolved = self.project.service(&name, &self.helper)?;
             let shared = resolved.shared_service()?;
             Ok((resolved, shared))
         });

@@ -110,18 +110,22 @@ impl Interrupt {
 }
 
 /// Sets `on_ready`. The library calls it on a thread that is detached, because the thread polls a future.
+///
+/// The future makes the call, because the library detects only in a poll that a callback acquires its own service.
 pub(crate) fn with_on_ready(
     builder: SharedServiceBuilder,
     call: impl Fn(Python<'_>, Info) -> PyResult<Py<PyAny>> + Send + Sync + 'static,
 ) -> SharedServiceBuilder {
+    let call = Arc::new(call);
     builder.on_ready(move |info| {
-        let called = Python::try_attach(|py| call(py, Info(info)).map(drop));
-        let called = match called {
-            Some(Ok(())) => Ok(()),
-            Some(Err(raised)) => Err(from_callback(raised)),
-            None => Err(Error::from("the interpreter is exiting")),
-        };
-        async move { called }
+        let call = Arc::clone(&call);
+        async move {
+            match Python::try_attach(|py| call(py, Info(info)).map(drop)) {
+                Some(Ok(())) => Ok(()),
+                Some(Err(raised)) => Err(from_callback(raised)),
+                None => Err(Error::from("the interpreter is exiting")),
+            }
+        }
     })
 }
 
@@ -130,16 +134,18 @@ fn with_health(
     call: Py<PyAny>,
     interrupt: Interrupt,
 ) -> SharedServiceBuilder {
+    let call = Arc::new(call);
     builder.on_health_check(move |info| {
-        let healthy = call_health(&call, info, &interrupt);
-        async move { healthy }
+        let (call, info, interrupt) = (Arc::clone(&call), info.clone(), interrupt.clone());
+        // As for `on_ready`, the future makes the call.
+        async move { call_health(&call, info, &interrupt) }
     })
 }
 
 /// Calls `health`. The thread is detached.
-fn call_health(call: &Py<PyAny>, info: &ServiceInfo, interrupt: &Interrupt) -> bool {
+fn call_health(call: &Py<PyAny>, info: ServiceInfo, interrupt: &Interrupt) -> bool {
     let called = Python::try_attach(|py| {
-        let returned = call.call1(py, (Info(info.clone()),));
+        let returned = call.call1(py, (Info(info),));
         let healthy = returned.and_then(|returned| returned.bind(py).is_truthy());
         healthy.unwrap_or_else(|raised| {
             if raised.is_instance_of::<PyException>(py) {

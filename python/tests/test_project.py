@@ -37,6 +37,8 @@ def test_load_reads_the_nearest_file(world: World, file: Path, monkeypatch: pyte
     assert repr(project) == f"<procref.Project {str(file)!r}: server, web>"
     with pytest.raises(KeyError):
         project["other"]
+    with pytest.raises(TypeError, match="argument 'name': expected a str, found 3"):
+        project[3]  # type: ignore[index]
 
 
 def test_load_without_a_file_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

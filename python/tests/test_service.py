@@ -191,6 +191,15 @@ def test_on_ready_that_exits_is_no_ordinary_error(world: World) -> None:
     assert left.value.code == 7
 
 
+def test_on_ready_that_acquires_its_own_service_is_an_error(world: World) -> None:
+    def migrate(info: procref.Info) -> None:
+        world.service().acquire()
+
+    with pytest.raises(procref.StartError, match="its own callback acquires it, and would wait for itself"):
+        world.service(on_ready=migrate).acquire()
+    world.check_nothing_is_left()
+
+
 def test_health_decides_whether_to_restart(world: World) -> None:
     healthy = True
     service = world.service(health=lambda info: healthy)
@@ -253,6 +262,7 @@ def test_start_may_be_one_text(world: World) -> None:
         ("start", 3),
         ("start", b"server"),
         ("start", ["server", 3]),
+        ("start", "server \udcff"),
         ("port", "some"),
         ("port", 1.5),
         ("ready", 3),

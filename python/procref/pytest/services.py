@@ -106,6 +106,9 @@ class Services:
             begun = time.monotonic()
             handle = service.acquire()
         except procref.StartError as error:
+            if isinstance(error.__cause__, pytest.exit.Exception):
+                # The hook has called `pytest.exit`, which ends the session.
+                raise error.__cause__ from None
             self._failed[name] = error
             if error.__cause__ is not None:
                 raise

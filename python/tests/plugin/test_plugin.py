@@ -163,6 +163,14 @@ def test_hook_is_called_for_dependencies(project: Project) -> None:
     project.check_one_run()
 
 
+def test_hook_that_exits_ends_the_session(project: Project) -> None:
+    hook = "import pytest\ndef pytest_procref_ready(name):\n    pytest.exit('no license')\n"
+    project.write("conftest.py", "import procref.pytest\nserver = procref.pytest.service('server')\n" + hook)
+    code, output = project.pytest("-q")
+    assert code == 2 and "Exit: no license" in output and "error" not in output, output
+    project.check_one_run()
+
+
 def test_failed_start_is_tried_once_in_each_process(project: Project) -> None:
     log = project.directory / "starts"
     # pytest repeats the error of a fixture of the session itself, so this fixture is one of the test.
