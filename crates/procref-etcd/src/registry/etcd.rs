@@ -10,8 +10,9 @@ use etcd_client::{
 
 use crate::registry::{Found, Instance, Lease, Registry, Reply, Request, View};
 
-/// How long a member may take to answer. Then the next request goes to another member.
-const ANSWER: Duration = Duration::from_millis(1_500);
+/// Bounds on how long a member may take to answer, which is a tenth of the time to live. Then the next request goes to
+/// another member, so that the reference outlasts several members that do not answer.
+const ANSWER: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(1_500)];
 
 /// The pause after a failure, so that members that refuse connections are not asked without end.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -65,13 +66,14 @@ impl Etcd {
         ttl: Duration,
     ) -> Result<Self, Unknown> {
         let base = format!("{prefix}/procref/1/{}/", escape(service));
+        let answer = (ttl / 10).clamp(ANSWER[0], ANSWER[1]);
         let mut members = Vec::new();
         for endpoint in endpoints {
             // One client for each member: a client for all members would not say which of them does not answer.
             let options = options
                 .clone()
-                .with_timeout(ANSWER)
-                .with_connect_timeout(ANSWER)
+                .with_timeout(answer)
+                .with_connect_timeout(answer)
                 .with_require_leader(true);
             let client = Client::connect([endpoint], Some(options))
                 .await
