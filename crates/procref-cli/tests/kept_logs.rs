@@ -188,6 +188,24 @@ fn logs_begin_with_the_part_before_a_rotation() {
     check();
 }
 
+/// The output is longer than the limit, so that a rotation moves the line or is moving it when it is written.
+#[test]
+fn service_that_prints_much_before_its_line_is_ready() {
+    let workspace = Workspace::new();
+    let project = workspace.project(
+        "app",
+        r#"[services.db]
+        start = ["sh", "-c", "yes 'a line of a migration' | head -n 600000; echo up; exec sleep 1000"]
+        ready = "log:^up$"
+        "#,
+    );
+    assert_eq!(
+        project.output(&["run", "db", "--", "echo", "client"]),
+        "client\n"
+    );
+    assert_eq!(project.output(&["logs", "db", "-n", "1"]), "up\n");
+}
+
 /// A rotation may move output that was not printed yet.
 #[test]
 fn logs_follow_prints_what_a_rotation_has_moved() {

@@ -216,6 +216,8 @@ impl<'a> Log<'a> {
         rustix::fs::ftruncate(&file, 0).is_ok()
     }
 
+    /// Copies the log from `limit` bytes before `size` to its end, including what the service writes meanwhile. The copy
+    /// has at most twice the limit, in case the service writes faster than this function copies.
     fn keep_end(&self, file: impl AsFd, size: u64) -> Result<(), Errno> {
         let rotated = self.spec.rotated.as_c_str();
         match rustix::fs::unlink(rotated) {
@@ -226,8 +228,9 @@ impl<'a> Log<'a> {
         let copy = rustix::fs::open(rotated, flags | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR)?;
         let mut buffer = [0_u8; 16 << 10];
         let mut offset = size.saturating_sub(self.spec.limit);
-        while offset < size {
-            let most = usize::try_from(size - offset).unwrap_or(buffer.len());
+        let end = offset.saturating_add(self.spec.limit.saturating_mul(2));
+        while offset < end {
+            let most = usize::try_from(end - offset).unwrap_or(buffer.len());
             let part = &mut buffer[..most.min(16 << 10)];
             let length = rustix::io::pread(file.as_fd(), &mut *part, offset)?;
             let mut rest = &part[..length];

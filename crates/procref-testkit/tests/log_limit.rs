@@ -89,7 +89,12 @@ fn log_limit_holds_without_joiners() {
     let most = max_while_writing(&scene, || size(&log) + size(&rotated(&log)));
     assert!(most <= 4 * LIMIT, "{most} bytes");
     assert!(most > LIMIT, "the service wrote only {most} bytes");
-    assert_eq!(size(&rotated(&log)), LIMIT, "the end of the log is kept");
+    // The copy contains what the service has written during the copy.
+    let kept = size(&rotated(&log));
+    assert!(
+        (LIMIT..=2 * LIMIT).contains(&kept),
+        "the end of the log is kept, not {kept} bytes"
+    );
     client.kill();
     scene.wait_removed(&spec, key);
 }
@@ -235,10 +240,11 @@ fn supervisor_logs_nothing_if_no_process_is_left() {
     let service = Identity::of(held.got.pid).expect("the process is alive");
     service.signal(Signal::TERM);
     service.wait_exit();
+    // The supervisor stays until the last client has released the dead service.
+    client.release(&held);
     deadline::until_true("the supervisor exits", || {
         procref_testkit::observe::supervisors_of(&spec.name).is_empty()
     });
     assert_eq!(fs::read_to_string(&log).expect("read"), "");
-    client.release(&held);
     scene.wait_removed(&spec, key);
 }

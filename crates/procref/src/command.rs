@@ -15,7 +15,7 @@ use crate::template;
 mod check;
 #[cfg(all(unix, feature = "fuzzing"))]
 pub(crate) mod fuzz;
-mod log;
+pub(crate) mod log;
 mod prepare;
 mod program;
 mod signal;

@@ -39,19 +39,19 @@ pub(crate) struct ServiceLog {
     /// The file's size when this run began, in bytes.
     pub(crate) start: u64,
     /// The rotated log when this run began. If there is another one, this run has written it.
-    rotated: Option<RotatedLog>,
+    pub(crate) rotated: Option<RotatedLog>,
 }
 
 /// The properties by which a rotated log is recognized.
-#[derive(Debug, PartialEq, Eq)]
-struct RotatedLog {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RotatedLog {
     size: u64,
     modified: Option<SystemTime>,
 }
 
 impl RotatedLog {
     /// Returns the rotated log of this log, or `None` if there is none.
-    fn of(log: &Path) -> Option<Self> {
+    pub(crate) fn of(log: &Path) -> Option<Self> {
         let [_, rotated] = files(log);
         let metadata = fs::symlink_metadata(rotated).ok()?;
         metadata.is_file().then(|| Self {
@@ -165,11 +165,11 @@ pub(super) fn remove(service: &str, path: &Path) -> Result<()> {
 }
 
 /// Truncates the log of a running service if it exceeds the limit, and returns `true` if it did. The last
-/// `limit` bytes are kept in `PATH.1`, which is replaced.
+/// `limit` bytes, and what the service writes during the copy, are kept in `PATH.1`, which is replaced.
 ///
 /// The service keeps its open file. It writes with `O_APPEND`, so its next output is at the beginning. If the
 /// file were renamed instead, the service would write to `PATH.1` indefinitely. Lines that it writes between
-/// the copy and the truncation are lost.
+/// the end of the copy and the truncation are lost.
 ///
 /// Several clients may find the log too long at once. One of them truncates it, and the others continue.
 pub(crate) fn rotate_running(service: &str, path: &Path, limit: u64) -> Result<bool> {
@@ -201,8 +201,8 @@ pub(crate) fn rotate_running(service: &str, path: &Path, limit: u64) -> Result<b
     Ok(true)
 }
 
-/// Copies the last `limit` of `size` bytes to `PATH.1`. If this process dies during the copy, the log is
-/// unchanged.
+/// Copies the log from `limit` bytes before `size` to its end to `PATH.1`. If this process dies during the copy, the
+/// log is unchanged.
 fn keep_end(log: &mut File, size: u64, limit: u64, path: &Path) -> io::Result<()> {
     let [_, rotated] = files(path);
     match fs::remove_file(&rotated) {
@@ -211,9 +211,11 @@ fn keep_end(log: &mut File, size: u64, limit: u64, path: &Path) -> io::Result<()
     }
     let mut copy = sys::create_new(&rotated)?;
     log.seek(SeekFrom::Start(size.saturating_sub(limit)))?;
+    // The service may write during the copy, and then be silent, so these lines are often its most important ones.
     // The copy has a limit. Otherwise a service that writes faster than this loop copies would keep the loop
     // running.
-    io::copy(&mut io::Read::take(log, limit), &mut copy).map(drop)
+    let most = limit.saturating_mul(2);
+    io::copy(&mut io::Read::take(log, most), &mut copy).map(drop)
 }
 
 fn failure(service: &str, operation: &'static str, path: &Path, source: io::Error) -> Error {

@@ -260,6 +260,7 @@ impl ServiceCommand {
                     file: log.file.try_clone().map_err(failed)?,
                     path: log.path.clone(),
                     start: log.start,
+                    rotated: log.rotated.clone(),
                 })
             }
             Kind::Command { program, args } => {

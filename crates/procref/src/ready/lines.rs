@@ -1,7 +1,7 @@
 //! Searches a line in the log.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
 
@@ -9,10 +9,14 @@ use regex_lite::Regex;
 
 use super::connection::failed;
 use super::wait::{ProbeResult, ReadinessWait};
+use crate::command::log::{RotatedLog, files};
 use crate::file;
 
 /// A longer line is searched in pieces of this size, in bytes.
 pub(super) const LONGEST: usize = 64 * 1024;
+
+/// The number of bytes by which the position of the last read is recognized, in the log and in the rotated log.
+const LAST: usize = 512;
 
 /// Advice for missing output. The C library, Python, Ruby and others buffer the output to a file in blocks of
 /// some kilobytes.
@@ -27,6 +31,8 @@ pub(crate) struct LogLines {
     pub(crate) path: PathBuf,
     /// The offset at which this run's output begins, in bytes.
     pub(crate) start: u64,
+    /// The rotated log when this run began.
+    pub(crate) rotated: Option<RotatedLog>,
 }
 
 /// The progress of reading.
@@ -35,6 +41,10 @@ pub(super) struct Reading {
     /// The offset from the beginning of the run, or from the beginning of the file if the file was truncated
     /// during the run.
     offset: Option<u64>,
+    /// The bytes before this offset that were read, at most [`LAST`].
+    last: Vec<u8>,
+    /// The rotated log that was searched.
+    rotated: Option<RotatedLog>,
     /// An incomplete line.
     partial: Vec<u8>,
     /// `true` if anything was read.
@@ -79,12 +89,11 @@ impl LogLines {
 
     /// Returns the complete lines of the next few kilobytes, or `None` at the end of the file.
     fn read_on(&self, reading: &mut Reading) -> io::Result<Option<Vec<Vec<u8>>>> {
-        let mut offset = reading.offset.unwrap_or(self.start);
-        if self.file.metadata()?.len() < offset {
-            // The log was truncated, so the service continues at the beginning.
-            offset = 0;
-            reading.partial.clear();
+        if let Some(moved) = self.moved_output(reading)? {
+            reading.has_output |= !moved.is_empty();
+            return Ok(Some(split_lines(&mut reading.partial, &moved)));
         }
+        let offset = reading.offset.unwrap_or(self.start);
         let mut buffer = [0; 8192];
         let length = file::read_at(&self.file, &mut buffer, offset)?;
         reading.offset = Some(offset + length as u64);
@@ -92,7 +101,62 @@ impl LogLines {
             return Ok(None);
         }
         reading.has_output = true;
+        reading.last.extend_from_slice(&buffer[..length]);
+        let old = reading.last.len().saturating_sub(LAST);
+        reading.last.drain(..old);
         Ok(Some(split_lines(&mut reading.partial, &buffer[..length])))
+    }
+
+    /// Returns the output that a rotation has moved to the rotated log before it was read, and continues at the
+    /// beginning of the log. Returns `None` if there was no rotation.
+    fn moved_output(&self, reading: &mut Reading) -> io::Result<Option<Vec<u8>>> {
+        let offset = reading.offset.unwrap_or(self.start);
+        let rotated = RotatedLog::of(&self.path);
+        let known = reading.rotated.as_ref().or(self.rotated.as_ref());
+        let was_truncated = self.was_truncated(offset, &reading.last)?;
+        // If nothing of the log was read, no content shows that it was truncated.
+        let is_unread = offset == 0 && rotated.is_some() && rotated.as_ref() != known;
+        if !was_truncated && !is_unread {
+            return Ok(None);
+        }
+        let mut moved = match rotated {
+            Some(_) => fs::read(&files(&self.path)[1])?,
+            None => Vec::new(),
+        };
+        if was_truncated {
+            let last = &reading.last;
+            let found = match last.is_empty() {
+                true => None,
+                false => moved.windows(last.len()).rposition(|part| part == last),
+            };
+            let read = match found {
+                Some(at) => at + last.len(),
+                // All of it was written after the part that was read.
+                None if !last.is_empty() && rotated.as_ref() != known => 0,
+                // Another program has truncated the log, or earlier runs have written a part of it.
+                None => moved.len(),
+            };
+            if found.is_none() {
+                reading.partial.clear();
+            }
+            moved.drain(..read);
+        }
+        reading.offset = Some(0);
+        reading.last.clear();
+        reading.rotated = rotated;
+        Ok(Some(moved))
+    }
+
+    /// Returns `true` if the bytes before the offset are not the last ones that were read. A service may have written so
+    /// much after a truncation that the log is not shorter than before.
+    fn was_truncated(&self, offset: u64, last: &[u8]) -> io::Result<bool> {
+        if self.file.metadata()?.len() < offset {
+            return Ok(true);
+        }
+        let mut now = [0; LAST];
+        let now = &mut now[..last.len()];
+        let length = file::read_at(&self.file, now, offset - last.len() as u64)?;
+        Ok(now[..length] != *last)
     }
 
     fn matches(&self, line: &[u8]) -> bool {

@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::net::{AddressFamily, SocketType};
 
 use super::*;
+use crate::command::log::RotatedLog;
 
 mod notify;
 
@@ -301,6 +302,7 @@ impl Log {
             pattern: Regex::new(pattern).unwrap(),
             file: File::open(&path).unwrap(),
             start: self.writer.metadata().unwrap().len(),
+            rotated: RotatedLog::of(&path),
             path,
         })
     }
@@ -341,6 +343,51 @@ fn truncated_log_is_read_from_its_beginning() {
         probe.probe(&watch, &mut reading, "it"),
         ProbeResult::Ready
     ));
+}
+
+/// Moves the log to the older part, as a rotation does.
+fn rotate(log: &Log) {
+    let path = log.dir.path().join("log");
+    fs::copy(&path, log.dir.path().join("log.1")).unwrap();
+    log.writer.set_len(0).unwrap();
+}
+
+#[test]
+fn line_that_a_rotation_has_moved_is_found() {
+    let (silent, _kept) = alarm();
+    let watch = ReadinessWait::new(silent.as_fd(), Instant::now() + PATIENCE);
+    // The new content is shorter or longer than the part that was read.
+    for after in ["", "a line that is longer than what was read before it\n"] {
+        let mut log = Log::new();
+        let probe = log.probe("^ready on port");
+        let mut reading = Progress::default();
+        let mut is_ready = || matches!(probe.probe(&watch, &mut reading, "it"), ProbeResult::Ready);
+        log.write(b"starting\n");
+        assert!(!is_ready());
+        // The line of an earlier run is also in the older part.
+        rotate(&log);
+        log.write(after.as_bytes());
+        assert!(!is_ready(), "{after}");
+        log.write(b"more\nready on port 2\n");
+        rotate(&log);
+        log.write(after.to_uppercase().as_bytes());
+        assert!(is_ready(), "{after}");
+    }
+}
+
+#[test]
+fn line_that_a_rotation_has_moved_before_the_first_read_is_found() {
+    let (silent, _kept) = alarm();
+    let watch = ReadinessWait::new(silent.as_fd(), Instant::now() + PATIENCE);
+    let mut log = Log::new();
+    rotate(&log);
+    let probe = log.probe("^ready on port");
+    let mut reading = Progress::default();
+    let mut is_ready = || matches!(probe.probe(&watch, &mut reading, "it"), ProbeResult::Ready);
+    assert!(!is_ready(), "the older part is of an earlier run");
+    log.write(b"more\nready on port 2\n");
+    rotate(&log);
+    assert!(is_ready());
 }
 
 #[test]

@@ -141,6 +141,28 @@ fn long_log_is_rotated_at_a_start() {
 }
 
 #[test]
+fn line_that_is_written_during_a_rotation_is_kept() {
+    const LIMIT: u64 = 32 << 20;
+    let scratch = scratch();
+    let path = scratch.path("log");
+    let [_, rotated] = files(&path);
+    let log = open(&path, LIMIT).unwrap();
+    write(&log, &vec![b'x'; (LIMIT + 1) as usize]);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !rotated.exists() {
+                std::hint::spin_loop();
+            }
+            write(&log, b"last words\n");
+        });
+        assert!(rotate_running("it", &path, LIMIT).unwrap());
+    });
+    let mut all = fs::read(&rotated).unwrap();
+    all.extend(fs::read(&path).unwrap());
+    assert!(all.ends_with(b"xlast words\n"));
+}
+
+#[test]
 fn log_of_a_running_service_is_truncated() {
     let scratch = scratch();
     let path = scratch.path("log");
