@@ -43,7 +43,7 @@ PATH=$bin:$PATH PROCREF_BUILT_BINARY=$scratch/procref \
     MATURIN_PEP517_ARGS="--profile dev --locked --target-dir $PWD/target" \
     "$bin/pip" wheel --no-deps --no-build-isolation --wheel-dir "$scratch/wheels" "$sources.tar.gz"
 wheel=$(echo "$scratch"/wheels/procref-*.whl)
-"$bin/pip" install "$wheel"
+"$bin/pip" install "$wheel[postgres]" 'psycopg[binary]'
 
 echo "-- types"
 "$bin/mypy" --config-file python/pyproject.toml python/tests/test_types.py

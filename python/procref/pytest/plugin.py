@@ -10,7 +10,7 @@ import argparse
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from procref.pytest.services import LINGER, Services, Used, find_file, seconds
 
 if TYPE_CHECKING:
     from procref import Handle, Project
+    from procref.pytest.postgres import Servers
 
 _SERVICES = pytest.StashKey[Services]()
 #: What the workers have used, in the controller.
@@ -115,6 +116,16 @@ def procref_space(pytestconfig: pytest.Config) -> str:
     run = worker.get("testrunuid") or secrets.token_hex(16)
     digest = hashlib.sha256(run.encode()).hexdigest()[:8]
     return f"r{digest}_{worker.get('workerid', 'main')}"
+
+
+@pytest.fixture(scope="session")
+def _procref_postgres(procref_service: Callable[[str], Handle], procref_space: str) -> Iterator[Servers]:
+    # Only tests that use a database import this module.
+    from procref.pytest.postgres import Servers
+
+    servers = Servers(procref_service, procref_space)
+    yield servers
+    servers.close()
 
 
 @pytest.hookimpl(tryfirst=True)
