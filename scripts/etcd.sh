@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks the crate procref-etcd: lints, the model of the link, and links on a real etcd of three members on the loopback
-# interface. Needs protoc with its include files (Debian: protobuf-compiler, libprotobuf-dev).
+# Checks the crate procref-etcd: formatting, the model of the link, and links on a real etcd of three members on the
+# loopback interface. Needs protoc with its include files (Debian: protobuf-compiler, libprotobuf-dev).
 #
 #     scripts/etcd.sh [TEST...]       the names of tests, such as g10
 set -euo pipefail
@@ -17,5 +17,4 @@ fi
 
 crate=(--locked --manifest-path crates/procref-etcd/Cargo.toml --target-dir target/etcd)
 cargo fmt --manifest-path crates/procref-etcd/Cargo.toml --check
-cargo clippy "${crate[@]}" --all-targets -- -D warnings
 cargo test "${crate[@]}" -- "$@"
