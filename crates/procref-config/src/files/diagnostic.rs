@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use crate::text::shown;
 
-/// The smallest similarity at which a word is suggested.
-const SIMILAR: f64 = 0.7;
+/// The smallest similarity at which a word is suggested. `pg` is similar to `postgres` (0.775), and `nope` is not similar
+/// to `ignore` (0.75).
+const SIMILAR: f64 = 0.76;
 
 /// The errors in a configuration. There is at least one.
 ///
@@ -244,5 +245,7 @@ mod tests {
             "; available: `start`, `stop-signal` and `depends-on`"
         );
         assert_eq!(suggestion("xyz", []), "");
+        assert_eq!(suggestion("pg", ["postgres"]), "; did you mean `postgres`?");
+        assert_eq!(suggestion("nope", ["ignore"]), "; available: `ignore`");
     }
 }
