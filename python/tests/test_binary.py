@@ -110,6 +110,7 @@ def test_wheel_contains_exactly_the_package() -> None:
         "procref/pytest/__init__.py",
         "procref/pytest/hooks.py",
         "procref/pytest/plugin.py",
+        "procref/pytest/postgres.py",
         "procref/pytest/services.py",
         f"procref-{procref.__version__}.data/scripts/procref",
     }
