@@ -9,6 +9,7 @@ pub mod workspace;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use procref_testkit::kernel;
 use procref_testkit::observe::Identity;
 
 /// The path of the program under test.
@@ -49,6 +50,13 @@ pub fn path_text(path: &Path) -> String {
 pub fn is_kept_log(path: &Path) -> bool {
     let name = path_text(path);
     name.ends_with(".kept.log") || name.ends_with(".kept.log.1")
+}
+
+/// Returns `true` if the file records that keepers count the clients, and the tests run with keepers.
+///
+/// The file stays as long as its directory. No other kernel has such a file.
+pub fn is_kernel_choice(path: &Path) -> bool {
+    kernel::is_keeper() && path.ends_with("kernel")
 }
 
 /// Returns the standard output and the standard error as text.

@@ -16,7 +16,9 @@ use procref_testkit::observe::Identity;
 use procref_testkit::{deadline, kernel};
 use tempfile::TempDir;
 
-use super::{OUTPUT_VARIABLES, PROCREF, is_kept_log, live_process, output_text, path_text};
+use super::{
+    OUTPUT_VARIABLES, PROCREF, is_kept_log, is_kernel_choice, live_process, output_text, path_text,
+};
 
 /// A time limit that no step of a test reaches.
 const LONG: Duration = Duration::from_secs(60);
@@ -234,13 +236,13 @@ impl Sandbox {
         });
     }
 
-    /// Returns all files in the runtime directory, except the logs that stay until the next start or `gc`.
+    /// Returns all files in the runtime directory, except the logs that stay until the next start or `gc`, and the choice
+    /// of the kernel.
     pub fn files(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.runtime_dir()).expect("list the runtime directory");
         entries
             .map(|entry| entry.expect("an entry").path())
-            // The choice of the kernel stays with the directory.
-            .filter(|path| !is_kept_log(path) && !path.ends_with("kernel"))
+            .filter(|path| !is_kept_log(path) && !is_kernel_choice(path))
             .collect()
     }
 

@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use procref_testkit::deadline;
 use tempfile::TempDir;
 
-use super::{OUTPUT_VARIABLES, PROCREF, is_kept_log, output_text, stdout_of};
+use super::{OUTPUT_VARIABLES, PROCREF, is_kept_log, is_kernel_choice, output_text, stdout_of};
 
 /// A temporary directory with a home, a runtime directory, and any number of projects.
 ///
@@ -109,8 +109,7 @@ impl Workspace {
                 match entry.file_type() {
                     Ok(kind) if kind.is_dir() => open.push(entry.path()),
                     Ok(kind) if kind.is_symlink() && entry.file_name() == "project" => {}
-                    // The choice of the kernel stays with the directory.
-                    Ok(_) if entry.file_name() == "kernel" => {}
+                    Ok(_) if is_kernel_choice(&entry.path()) => {}
                     _ => found.push(entry.path()),
                 }
             }

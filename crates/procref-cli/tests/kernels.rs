@@ -1,0 +1,242 @@
+//! The kernel of a runtime directory: System V semaphores, or keepers. The tests choose it themselves.
+
+#![cfg(target_os = "linux")]
+
+mod support;
+
+use std::fs;
+use std::path::PathBuf;
+
+use procref_testkit::observe::Identity;
+use support::{
+    PROCREF, live_process, path_text,
+    sandbox::{Finished, Holder, PRINT_PID_AND_HOLD, Running, Sandbox, finish},
+};
+
+const VARIABLE: &str = "PROCREF_KERNEL";
+
+/// Returns a `procref` command about `db` with this value of `PROCREF_KERNEL`.
+fn procref(sandbox: &Sandbox, kernel: Option<&str>, args: &[&str]) -> std::process::Command {
+    let mut command = sandbox.procref("db");
+    match kernel {
+        Some(kernel) => command.env(VARIABLE, kernel),
+        None => command.env_remove(VARIABLE),
+    };
+    command.args(args);
+    command
+}
+
+/// Runs a client of `db` that prints the pid of the service.
+fn client(sandbox: &Sandbox, kernel: Option<&str>) -> Finished {
+    let mut command = procref(sandbox, kernel, &["run", "db"]);
+    command.args(sandbox.service("db"));
+    finish(command.args(["--", "sh", "-c", "echo \"$PROCREF_PID\""]))
+}
+
+/// Starts a client that holds `db`.
+fn hold(sandbox: &Sandbox, kernel: Option<&str>) -> Holder {
+    let mut command = procref(sandbox, kernel, &["run", "db"]);
+    command.args(sandbox.service("db"));
+    Holder::new(Running::new(command.args([
+        "--",
+        "sh",
+        "-c",
+        PRINT_PID_AND_HOLD,
+    ])))
+}
+
+/// Asserts that a client fails before it starts a service, and that its error contains these texts.
+#[track_caller]
+fn assert_refused(done: &Finished, texts: &[&str]) {
+    assert_eq!(done.code, Some(125), "{done:?}");
+    assert_eq!(done.out, "");
+    for text in texts {
+        assert!(done.err.contains(text), "no {text:?}: {done:?}");
+    }
+}
+
+fn choice(sandbox: &Sandbox) -> PathBuf {
+    sandbox.runtime_dir().join("kernel")
+}
+
+/// Returns the state files of keepers.
+fn state_files(sandbox: &Sandbox) -> Vec<PathBuf> {
+    let mut files = sandbox.files();
+    files.retain(|path| path.extension().is_some_and(|it| it == "state"));
+    files
+}
+
+/// Returns the process that supervises `db`.
+fn supervisor(sandbox: &Sandbox) -> Identity {
+    let out = finish(&mut procref(sandbox, None, &["status", "db", "--json"])).out;
+    let status: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    live_process(&status["supervisor"].to_string())
+}
+
+/// Stops using keepers, as the documentation describes it, and asserts that nothing else is left.
+fn go_back(sandbox: &Sandbox, starts: usize) {
+    sandbox.wait_stopped("db");
+    fs::remove_file(choice(sandbox)).expect("remove the choice");
+    sandbox.assert_stopped("db", starts);
+}
+
+#[test]
+fn kernel_is_semaphores_if_no_process_chooses_keepers() {
+    for kernel in [None, Some("sysv"), Some("")] {
+        let sandbox = Sandbox::new();
+        let holder = hold(&sandbox, kernel);
+        assert!(!choice(&sandbox).exists(), "{kernel:?}");
+        assert_eq!(state_files(&sandbox), [""; 0].map(PathBuf::from));
+        holder.leave();
+        sandbox.assert_stopped("db", 1);
+    }
+}
+
+#[test]
+fn kernel_of_the_first_process_is_used_by_all_others() {
+    let sandbox = Sandbox::new();
+    let holder = hold(&sandbox, Some("keeper"));
+    assert_eq!(
+        fs::read_to_string(choice(&sandbox)).expect("read the choice"),
+        "keeper\n"
+    );
+    assert_eq!(state_files(&sandbox).len(), 1);
+    let instance = sandbox.instance("db");
+    for kernel in [None, Some("sysv"), Some("keeper")] {
+        let done = client(&sandbox, kernel);
+        assert_eq!(
+            done.out.trim(),
+            instance.pid.to_string(),
+            "{kernel:?}: {done:?}"
+        );
+    }
+    holder.leave();
+    instance.wait_exit();
+    go_back(&sandbox, 1);
+    // Without the file, the next process chooses again.
+    let done = client(&sandbox, Some("sysv"));
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(!choice(&sandbox).exists());
+    sandbox.wait_stopped("db");
+    sandbox.assert_stopped("db", 2);
+}
+
+#[test]
+fn kernel_with_an_unknown_name_is_an_error() {
+    for typo in ["keepr", "Keeper", "keeper "] {
+        let sandbox = Sandbox::new();
+        let done = client(&sandbox, Some(typo));
+        let value = format!("{typo:?}");
+        assert_refused(&done, &[VARIABLE, &value, "`sysv`", "`keeper`"]);
+        assert_eq!(sandbox.history("db"), [""; 0]);
+        assert_eq!(sandbox.files(), [""; 0].map(PathBuf::from));
+    }
+}
+
+#[test]
+fn keeper_is_refused_while_services_use_semaphores() {
+    let sandbox = Sandbox::new();
+    let holder = hold(&sandbox, Some("sysv"));
+    let instance = sandbox.instance("db");
+    let dir = path_text(&sandbox.runtime_dir());
+    let done = client(&sandbox, Some("keeper"));
+    assert_refused(&done, &[&dir, "System V semaphores", "stop", VARIABLE]);
+    assert!(!choice(&sandbox).exists());
+    assert!(instance.is_live());
+    holder.leave();
+    instance.wait_exit();
+    sandbox.assert_stopped("db", 1);
+    let done = client(&sandbox, Some("keeper"));
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(choice(&sandbox).exists());
+    go_back(&sandbox, 2);
+}
+
+#[test]
+fn kernel_file_with_other_contents_is_an_error() {
+    let sandbox = Sandbox::new();
+    let dir = path_text(&sandbox.runtime_dir());
+    for contents in ["", "keeper", "mach\n", "keeper\nkeeper\n"] {
+        fs::write(choice(&sandbox), contents).expect("write the file");
+        let done = client(&sandbox, None);
+        assert_refused(&done, &[&dir, "`kernel`", "`keeper`", "remove the file"]);
+    }
+    fs::remove_file(choice(&sandbox)).expect("remove the file");
+    sandbox.assert_stopped("db", 0);
+}
+
+#[test]
+fn keeper_executes_the_helper_program() {
+    let sandbox = Sandbox::new();
+    let helper = sandbox.path("helper");
+    fs::copy(PROCREF, &helper).expect("copy the program");
+    let mut command = procref(&sandbox, Some("keeper"), &["run", "db"]);
+    command
+        .args(sandbox.service("db"))
+        .env("PROCREF_HELPER", &helper);
+    let holder = Holder::new(Running::new(command.args([
+        "--",
+        "sh",
+        "-c",
+        PRINT_PID_AND_HOLD,
+    ])));
+    let exe = format!("/proc/{}/exe", supervisor(&sandbox).pid);
+    assert_eq!(fs::read_link(exe).expect("read the link"), helper);
+    holder.leave();
+    go_back(&sandbox, 1);
+}
+
+#[test]
+fn keeper_without_a_helper_program_is_an_error_that_names_the_choice() {
+    let sandbox = Sandbox::new();
+    fs::write(choice(&sandbox), "keeper\n").expect("choose keepers");
+    let mut command = procref(&sandbox, None, &["run", "db"]);
+    command
+        .args(sandbox.service("db"))
+        .env("PROCREF_HELPER", sandbox.path("missing"));
+    let done = finish(command.args(["--", "true"]));
+    let file = path_text(&choice(&sandbox));
+    assert_refused(&done, &["keeper", &file, "No such file"]);
+    assert_eq!(sandbox.history("db"), [""; 0]);
+    let _ = finish(&mut procref(&sandbox, None, &["gc"]));
+    go_back(&sandbox, 0);
+}
+
+/// Returns the exit code of `doctor`, and its findings about the kernel and its references.
+fn doctor(sandbox: &Sandbox, kernel: Option<&str>) -> (Option<i32>, [String; 2]) {
+    let done = finish(&mut procref(sandbox, kernel, &["doctor", "--json"]));
+    let report: serde_json::Value = serde_json::from_str(&done.out).expect("JSON");
+    let findings = report["findings"].as_array().expect("a list");
+    let found = ["kernel", "undo"].map(|check| {
+        let finding = findings.iter().find(|it| it["check"] == check);
+        let finding = finding.unwrap_or_else(|| panic!("no {check}: {report}"));
+        format!("{}: {}", finding["severity"], finding["found"])
+    });
+    (done.code, found)
+}
+
+#[test]
+fn doctor_reports_the_kernel_and_the_reason() {
+    let sandbox = Sandbox::new();
+    let assert_found = |kernel, code, expected: &str, mechanism: &str| {
+        let (found_code, [found, undo]) = doctor(&sandbox, kernel);
+        assert_eq!(found_code, Some(code), "{kernel:?}: {found}");
+        assert!(found.contains(expected), "{kernel:?}: {found}");
+        assert!(undo.contains(mechanism), "{kernel:?}: {undo}");
+        assert_eq!(undo.starts_with("\"ok\""), code == 0, "{undo}");
+    };
+    assert_found(None, 0, "System V semaphores, the default", "SEM_UNDO: ");
+    let selected = "System V semaphores, which PROCREF_KERNEL selects";
+    assert_found(Some("sysv"), 0, selected, "SEM_UNDO: ");
+    let selected = "keepers, which PROCREF_KERNEL selects for the first service";
+    assert_found(Some("keeper"), 0, selected, "keeper: ");
+    assert_found(Some("keepr"), 1, "PROCREF_KERNEL is \\\"keepr\\\"", "");
+
+    let holder = hold(&sandbox, Some("keeper"));
+    let recorded = format!("keepers, as {} records", path_text(&choice(&sandbox)));
+    for kernel in [None, Some("sysv"), Some("keepr")] {
+        assert_found(kernel, 0, &recorded, "keeper: ");
+    }
+    holder.leave();
+    go_back(&sandbox, 1);
+}
