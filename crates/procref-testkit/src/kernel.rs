@@ -1,6 +1,7 @@
 //! Reads and changes System V semaphore sets without the library.
 //!
-//! With `PROCREF_KERNEL=keeper`, objects are state files. Tests read them by the same functions, and cannot change them.
+//! With `PROCREF_KERNEL=keeper`, objects are state files. Tests read and remove them by the same functions, and cannot
+//! change their values.
 
 mod state_file;
 mod sys;
@@ -194,12 +195,15 @@ impl Set {
         sys::set_owner(self.id, uid, mode)
     }
 
-    /// Removes the set, as `ipcrm -s` does.
+    /// Removes the set, as `ipcrm -s` does. If it is the state file of a keeper, the keeper must be dead.
     ///
     /// # Errors
     ///
-    /// Returns the error of `semctl`, for example if another process has removed the set.
+    /// Returns the error of `semctl` or `unlink`, for example if another process has removed the set.
     pub fn remove(&self) -> io::Result<()> {
+        if let Some(path) = &self.state {
+            return state_file::remove(path);
+        }
         sys::remove(self.id)
     }
 }

@@ -69,6 +69,14 @@ pub(super) fn value(path: &Path, slot: usize) -> io::Result<u32> {
     }
 }
 
+/// Removes a state file, and the socket that its dead keeper has left.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path.with_extension("s")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => fs::remove_file(path),
+    }
+}
+
 fn values(words: &[u64]) -> [u16; SLOTS] {
     std::array::from_fn(|slot| (words[VALUES + slot / 4] >> (16 * (slot % 4))) as u16)
 }

@@ -19,15 +19,15 @@ fn leftover_log(scene: &Scene) -> PathBuf {
     log
 }
 
-/// Runs `gc` and returns the kernel objects that it removes.
-fn gc_removed_objects(scene: &Scene) -> Vec<String> {
+/// Runs `gc` and returns the keys of the kernel objects that it removes.
+fn gc_removed_objects(scene: &Scene) -> Vec<i32> {
     let services = Services::in_dir(scene.runtime_dir()).expect("open");
     let collected = services.gc_blocking().expect("gc");
     let objects = collected
         .removed()
         .iter()
         .filter_map(Removed::kernel_object);
-    objects.map(str::to_owned).collect()
+    objects.map(kernel::parse_key).collect()
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn g6_gc_removes_the_set_that_a_killed_gc_left() {
         kernel::find(key).is_some(),
         "the killed gc has left its set"
     );
-    assert_eq!(gc_removed_objects(&scene), [format!("{key:#010x}")]);
+    assert_eq!(gc_removed_objects(&scene), [key]);
     scene.assert_clean();
 }
 
@@ -92,7 +92,7 @@ fn g6_stop_claims_an_unclaimed_set_before_any_other_step() {
     let key = creator.build(&spec);
     let _ = creator.begin_acquire(Via::TokioMulti);
     creator.wait_end();
-    assert_eq!(gc_removed_objects(&scene), [] as [String; 0]);
+    assert_eq!(gc_removed_objects(&scene), [] as [i32; 0]);
     assert!(
         kernel::find(key).is_some(),
         "gc keeps a set without digests"
@@ -101,6 +101,6 @@ fn g6_stop_claims_an_unclaimed_set_before_any_other_step() {
     stopper.build(&spec);
     let _ = stopper.begin_stop(false, Via::TokioMulti);
     stopper.wait_end();
-    assert_eq!(gc_removed_objects(&scene), [format!("{key:#010x}")]);
+    assert_eq!(gc_removed_objects(&scene), [key]);
     scene.assert_clean();
 }

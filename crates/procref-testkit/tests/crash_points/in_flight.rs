@@ -147,6 +147,12 @@ impl InFlightCrash {
             crashing.is_suspended()
         });
         self.begin_others();
+        if kernel::is_keeper() && supervisors_of(&self.spec.name).contains(&crashing) {
+            // No client can sleep, because a suspended keeper does not answer. One of them continues it.
+            return deadline::until_true("a client continues the keeper", || {
+                !crashing.is_suspended()
+            });
+        }
         let waiting = u32::try_from(self.others.len()).expect("the number is small");
         self.scene.wait_sleepers(self.key, waiting);
         crashing.signal(Signal::CONT);
