@@ -142,6 +142,7 @@ pub async fn launch_and_watch<H: LaunchHandshake>(
 /// starter should have replaced may not remove it either, because this supervisor was registered when they
 /// left.
 async fn clean_up<H: LaunchHandshake>(set: SetOf<H::Subreaper>, handshake: &H) {
+    handshake.await_release().await;
     if set.try_idle().await.is_err() {
         return;
     }

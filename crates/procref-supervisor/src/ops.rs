@@ -119,6 +119,12 @@ pub trait LaunchHandshake {
     /// the starter and returns `None`.
     async fn fork(&self) -> Option<Self::Subreaper>;
 
+    /// Waits until the reference and the lock of a dying starter are released. System V does that before the pipes of the
+    /// starter end, so by default this does not wait.
+    fn await_release(&self) -> impl Future<Output = ()> {
+        core::future::ready(())
+    }
+
     /// Returns the operations of this supervisor for the time in which it has no children.
     fn ops(&self) -> &Self::Ops;
 }

@@ -49,6 +49,13 @@ impl SignalSafeProcess {
         Ok(stat.ok_or(Errno::INVAL)?.start)
     }
 
+    /// Returns `true` if the process that has this pid now has begun to exit, or if there is none.
+    pub fn is_exiting(pid: u32) -> bool {
+        let mut buffer = [0; 1024];
+        let stat = read_stat(pid, &mut buffer).ok().and_then(Stat::parse);
+        stat.is_none_or(|stat| stat.exiting)
+    }
+
     /// Returns `true` if the process that has this pid now is a supervisor.
     ///
     /// The name alone is not sufficient, because a process can give itself any name. A supervisor has also
@@ -100,6 +107,8 @@ pub struct Stat {
     pub state: u8,
     pub start: u64,
     pub executed: bool,
+    /// `true` if the first thread has begun to exit. The process may still have its descriptors.
+    pub exiting: bool,
     /// The lowest 31 signals, one bit each. A bit is set if the first thread blocks the signal.
     pub blocked: u32,
 }
@@ -115,6 +124,8 @@ const ALL_BLOCKED: u32 =
 /// The flag of a process that has not executed a program since its fork: `include/linux/sched.h`, reported by
 /// proc_pid_stat(5).
 const PF_FORKNOEXEC: u32 = 0x40;
+/// The flag of a thread that has begun to exit.
+const PF_EXITING: u32 = 0x4;
 
 impl Stat {
     /// Parses `PID (COMMAND) STATE …`. The command may contain spaces and parentheses, so the last `)` ends it. The
@@ -131,6 +142,7 @@ impl Stat {
             state,
             start,
             executed: flags & PF_FORKNOEXEC == 0,
+            exiting: flags & PF_EXITING != 0,
             blocked: blocked.unwrap_or(0),
         })
     }

@@ -96,7 +96,7 @@ impl Keeper {
             Call::Launch {
                 has_listener,
                 has_starter,
-            } => match self.launch(fds, has_listener, has_starter) {
+            } => match self.launch(session, fds, has_listener, has_starter) {
                 Some(()) => self.send(number, seq, Reply::Done, self.own.pid, &[]),
                 None => self.close(number),
             },
@@ -143,13 +143,24 @@ impl Keeper {
 
     /// Starts a supervisor that launches a service. Returns `None` if the order cannot be used, or if there is no thread
     /// for it.
-    fn launch(&mut self, fds: Vec<OwnedFd>, has_listener: bool, has_starter: bool) -> Option<()> {
+    fn launch(
+        &mut self,
+        session: Session,
+        fds: Vec<OwnedFd>,
+        has_listener: bool,
+        has_starter: bool,
+    ) -> Option<()> {
         let mut fds = fds.into_iter();
         let bytes = sys::read_file(fds.next()?, MAX_LENGTH).ok()?;
         let order = LaunchOrder::decode(&bytes)?;
         let ends = launch::Ends::new(fds, has_listener, has_starter)?;
         let role = self.new_role();
-        launch::start(&self.shared, role, order, ends).ok()?;
+        let Session { owner, .. } = session;
+        let starter = Identity {
+            pid: owner.pid,
+            start: owner.start,
+        };
+        launch::start(&self.shared, role, starter, order, ends).ok()?;
         self.lives += 1;
         Some(())
     }

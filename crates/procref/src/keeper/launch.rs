@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::{Arc, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use procref_supervisor::calls::{await_confirm, fork_here, last_errno};
 use procref_supervisor::channel::Message;
@@ -29,6 +29,9 @@ use crate::kernel::counted::order::{LaunchOrder, RESOURCES};
 use crate::kernel::counted::sys;
 use crate::kernel::{Ended, Instance};
 use crate::process::{Identity, SignalSafeProcess};
+
+/// The longest time from the end of a dying starter's pipe to the report of its death.
+const RELEASE_LIMIT: Duration = Duration::from_secs(10);
 
 /// The descriptors that come with an order, in this order.
 pub(super) struct Ends {
@@ -76,6 +79,7 @@ type Report = RefCell<Option<OwnedFd>>;
 pub(super) fn start(
     shared: &Arc<Shared>,
     role: u16,
+    starter: Identity,
     order: LaunchOrder,
     ends: Ends,
 ) -> io::Result<()> {
@@ -86,6 +90,7 @@ pub(super) fn start(
         let report = RefCell::new(ends.report.try_clone().ok());
         let handshake = Handshake {
             life,
+            starter,
             order: &order,
             log: &log,
             ends: RefCell::new(Some(ends)),
@@ -108,6 +113,7 @@ fn send(report: &Report, message: Message) -> bool {
 /// A supervisor that will launch a service.
 struct Handshake<'a> {
     life: &'a Life<'a>,
+    starter: Identity,
     order: &'a LaunchOrder,
     log: &'a LogSpec,
     /// `None` after the fork.
@@ -145,6 +151,21 @@ impl<'a> LaunchHandshake for Handshake<'a> {
             let starter = ends.starter.as_ref().map_or(-1, |fd| fd.as_raw_fd());
             await_confirm(ends.confirm.as_raw_fd(), starter)
         })
+    }
+
+    /// The kernel closes the pipes of a dying process before it reports the death to the keeper. A starter that has only
+    /// cancelled the start cleans up itself.
+    async fn await_release(&self) {
+        let shared = self.life.shared();
+        let begun = Instant::now();
+        let mut ledger = shared.ledger();
+        while ledger.has_entries(self.starter) && SignalSafeProcess::is_exiting(self.starter.pid) {
+            let left = RELEASE_LIMIT.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            ledger = shared.wait_changed(ledger, Some(left));
+        }
     }
 
     async fn fork(&self) -> Option<KeeperTree<'a>> {

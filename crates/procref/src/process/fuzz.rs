@@ -18,7 +18,8 @@ pub fn proc_stat(data: &[u8]) {
     line.extend_from_slice(b") ");
     line.push(state);
     let executed = start % 2 == 0;
-    let flags = 4_194_560 + if executed { 0 } else { 0x40 };
+    let exiting = start % 3 == 0;
+    let flags = 4_194_560 + if executed { 0 } else { 0x40 } + if exiting { 0x4 } else { 0 };
     line.extend_from_slice(format!(" 1 2 3 0 -1 {flags} 5 6 7 8 9 10 11 12 20 0 1 0 ").as_bytes());
     let blocked = u32::from(state) << 16;
     let rest = format!("{start} 2703360 231 0 0 0 0 0 0 0 {blocked} 0 0\n");
@@ -27,6 +28,7 @@ pub fn proc_stat(data: &[u8]) {
         state,
         start,
         executed,
+        exiting,
         blocked,
     };
     assert_eq!(Stat::parse(&line), Some(expected));

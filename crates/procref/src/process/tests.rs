@@ -215,7 +215,7 @@ fn start_time_is_not_forged_by_a_command_name() {
     assert_eq!(
         format!("{stat:?}"),
         format!(
-            "Stat {{ state: {}, start: 4711, executed: true, blocked: 0 }}",
+            "Stat {{ state: {}, start: 4711, executed: true, exiting: false, blocked: 0 }}",
             b'Z'
         )
     );
