@@ -23,5 +23,9 @@ for test in "${skipped[@]}"; do
     skip+=(--skip "$test")
 done
 
-cargo test --workspace --test g1_one_instance --test g3_command --test g3_supervisor --test g6_cleanup -- "${skip[@]}"
+tests=(
+    g1_one_instance g3_command g3_supervisor g6_cleanup
+    commands run hold stop_restart several
+)
+cargo test --workspace "${tests[@]/#/--test=}" -- "${skip[@]}"
 cargo run --bin storm -- --processes 16 --seconds 20 --kill-rate 100 --doomed 50 --kill-keepers 40
