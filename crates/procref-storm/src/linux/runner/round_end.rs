@@ -213,11 +213,10 @@ impl Runner {
     ) -> Option<KilledRole> {
         let history = &self.histories[service];
         let comm = history.service.supervisor_comm();
-        // A keeper whose supervisor has died does not stop the service.
-        let supervised = match kernel::is_keeper() {
-            true => set.is_some_and(|set| set.supervised),
-            false => processes.iter().any(|process| process.name == comm),
-        };
+        // A keeper whose supervisor has died does not stop the service. The file of a dead keeper still counts its
+        // supervisor.
+        let supervised = processes.iter().any(|process| process.name == comm)
+            && (!kernel::is_keeper() || set.is_some_and(|set| set.supervised));
         if supervised || history.is_released_orderly() {
             return None;
         }
