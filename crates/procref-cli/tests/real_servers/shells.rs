@@ -74,7 +74,7 @@ zpty -b shell zsh -f -i
 zpty -w shell "PS1='> '; fpath=($1 \$fpath); autoload -Uz compinit; compinit -u -d $1/dump; print RE''ADY"
 zpty -r shell line "*READY*"
 zpty -w -n shell $'procref run web -- mkfif\t\x01print -r -- GOT"": \n'
-zpty -r shell line "*GOT:*mkfif*"
+zpty -r shell line $'*GOT: *\n*'
 print -r -- "$line"
 "#;
     let printed = printed("zsh", &["-f"], script);
