@@ -23,7 +23,8 @@
 //!     |                service exits by itself -> stop the leftover processes, 8
 //!  7  stopping      mark as stopping, stop the instance, clear, unlink, remove the set, exit
 //!  8  retired       TREE - 1: a client may start the service again, with another supervisor
-//!                      there is another supervisor, or no set  -> exit
+//!                      there is another supervisor             -> SUPERVISOR - 1, exit
+//!                      the set is removed                      -> exit
 //!                      no reference and no pin is left         -> 7
 //! ```
 //!
@@ -283,7 +284,15 @@ async fn watch_until_stopped<O: SupervisorOps>(
                 crash::point(Point::FoundIdle);
             }
             Role::Retired => {
-                sleep(ops, role, None, |limit| set.wait_idle_retired(limit)).await?;
+                let slept = sleep(ops, role, None, |limit| set.wait_idle_retired(limit)).await;
+                if slept.is_err() {
+                    match set.unregister().await {
+                        Ok(()) => return Ok(Watched::Stopped),
+                        // The other supervisor is gone again, so this one must clean up.
+                        Err(Refused::NotNow) => continue,
+                        Err(gone) => return Err(gone),
+                    }
+                }
                 crash::point(Point::FoundIdleAfterExit);
             }
         }

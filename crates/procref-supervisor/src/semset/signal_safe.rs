@@ -5,8 +5,8 @@ use core::time::Duration;
 use super::layout::{Values, decode, encode, encode_stopping};
 use super::op_list::OpList;
 use super::steps::{
-    Op, STEP_DOWN, SUPERVISE, SUPERVISE_TREE, UNLOCK, WAIT_ALONE, WAIT_CLIENT, WAIT_IDLE,
-    WAIT_IDLE_RETIRED,
+    Op, STEP_DOWN, SUPERVISE, SUPERVISE_TREE, UNLOCK, UNREGISTER, WAIT_ALONE, WAIT_CLIENT,
+    WAIT_IDLE, WAIT_IDLE_RETIRED,
 };
 use crate::state::Lock;
 use crate::state::{Ended, Instance, Snapshot};
@@ -87,6 +87,11 @@ impl<C: SetCalls> SignalSafeSet<C> {
     /// supervisor.
     pub async fn wait_idle_retired(self, limit: &C::Limit) -> SetResult<()> {
         self.0.sleep(&WAIT_IDLE_RETIRED, limit).await
+    }
+
+    /// Unregisters this supervisor, if there is another one. Otherwise fails with [`Refused::NotNow`].
+    pub async fn unregister(self) -> SetResult<()> {
+        self.0.operate(&UNREGISTER).await
     }
 
     /// Sleeps until this process is the only holder of the lock.

@@ -101,6 +101,11 @@ pub const WAIT_IDLE_RETIRED: [Op; 6] = [
     UNLOCKED,
     TAKE_LOCK,
 ];
+/// Unregisters a supervisor, if there is another one.
+///
+/// The check and the change are one step. A retired supervisor that exited after a check alone would still be registered
+/// for a moment. If the other supervisor stepped down in that moment, it would leave the cleanup to this one.
+pub const UNREGISTER: [Op; 2] = [undo(slot::SUPERVISOR, -2), undo(slot::SUPERVISOR, 1)];
 /// Registers a supervisor that becomes the parent of the service. It sleeps until the processes of an earlier
 /// supervisor have exited. It shares the lock with its starter, so that the death of one of the two does not release
 /// the lock.

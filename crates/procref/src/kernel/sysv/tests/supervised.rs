@@ -235,6 +235,20 @@ fn retired_supervisor_wakes_when_there_is_another_supervisor() {
 }
 
 #[test]
+fn supervisor_unregisters_only_beside_another_one() {
+    let scratch = Scratch::new("unregisters");
+    let set = entered(&scratch);
+    let set_calls = set.array().signal_safe();
+    run(set_calls.supervise()).unwrap();
+    assert_eq!(run(set_calls.unregister()), Err(Refused::NotNow));
+    assert!(run(set.snapshot()).unwrap().supervised);
+    run(set_calls.supervise()).unwrap();
+    run(set_calls.unregister()).unwrap();
+    assert!(run(set.snapshot()).unwrap().supervised);
+    assert_eq!(run(set_calls.unregister()), Err(Refused::NotNow));
+}
+
+#[test]
 fn supervisor_publishes_and_removes_as_a_client_does() {
     let scratch = Scratch::new("publishes");
     let set = entered(&scratch);
