@@ -31,6 +31,7 @@ LINKS = [
     re.compile(r"^ {0,3}\[[^\]]+\]:\s*(\S+)", re.MULTILINE),
     re.compile(r"<[^>]*\b(?:src|srcset|href)\s*=\s*[\"']([^\"'\s]+)"),
 ]
+REDIRECT = re.compile(r'<meta http-equiv="refresh" content="0;URL=([^"]+)"')
 FENCE = re.compile(r"^ {0,3}(```+|~~~+).*?^ {0,3}\1[ \t]*$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)", re.DOTALL)
 
@@ -122,6 +123,9 @@ class Html(html.parser.HTMLParser):
     def __init__(self, path):
         super().__init__()
         self.links, self.ids = [], set()
+        # An item of a private module has a page that redirects to the page of its public name, and keeps the anchor.
+        redirect = REDIRECT.search(path.read_text())
+        self.redirect = redirect and redirect[1]
         own, _, foreign = path.read_text().partition(self.FOREIGN)
         self.feed(own)
         links, self.links = self.links, []
@@ -154,6 +158,8 @@ def check_html(directory):
             target = (page.parent / urllib.parse.unquote(path.partition("?")[0])).resolve() if path else page
             if target.is_dir():
                 target /= "index.html"
+            if target.suffix == ".html" and target.exists() and read(target).redirect:
+                target = (target.parent / read(target).redirect).resolve()
             if not target.exists():
                 broken.append(f"{page}: {link} does not exist")
             # The anchors of source pages are line ranges, which a script on the page handles.
