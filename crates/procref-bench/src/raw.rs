@@ -69,6 +69,7 @@ fn set(id: i32) -> Set {
         mode: 0o600,
         len: SLOTS,
         uid: rustix::process::geteuid().as_raw(),
+        state: None,
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Set {
     /// The uid of the owner.
     pub uid: u32,
     /// The state file of a keeper. `None` for a semaphore set.
-    state: Option<PathBuf>,
+    pub state: Option<PathBuf>,
 }
 
 /// Returns all sets of this IPC namespace.

@@ -75,6 +75,7 @@ pub(super) enum Mutation {
 
 pub(super) const WAIT_IDLE: &str = "wait idle";
 pub(super) const WAIT_RETIRED: &str = "wait idle, retired";
+pub(super) const UNREGISTERS: &str = "unregister";
 pub(super) const WRITE: &str = "write";
 
 /// Returns the name of a supervisor's array.
@@ -85,7 +86,7 @@ pub(super) fn label(ops: &[Op]) -> &'static str {
         _ if ops == WAIT_IDLE_RETIRED => WAIT_RETIRED,
         _ if ops == SUPERVISE_TREE => "supervise tree",
         _ if ops == STEP_DOWN => "step down",
-        _ if ops == UNREGISTER => "unregister",
+        _ if ops == UNREGISTER => UNREGISTERS,
         _ if ops == WAIT_ALONE => "wait alone",
         _ if ops == WAIT_CLIENT => "wait for a client",
         _ if ops == UNLOCK => "unlock",
@@ -198,6 +199,8 @@ pub(super) fn supervisor_arrays(
             vec![without(ops, is_on(slot::LOCK))]
         }
         Some(Mutation::NoTree) => vec![without(ops, is_on(slot::TREE))],
+        // It exits, whether there is another supervisor or not.
+        Some(Mutation::ExitsWithItsService) if label == UNREGISTERS => vec![],
         Some(Mutation::PublishesSlotBySlot) if label == WRITE => one_by_one(ops),
         Some(Mutation::LockWithoutUndo) => vec![without_undo(ops, slot::LOCK)],
         _ => vec![ops.to_vec()],
@@ -486,7 +489,7 @@ pub(super) fn mutated_platforms() -> Vec<MutatedPlatform> {
         ),
         (
             Mutation::UnlocksToNoSupervisor,
-            killed(command().with_budget(|it| it.crashes = 1)),
+            both_killed(crashes(command())),
             &[LEFT],
         ),
         (
