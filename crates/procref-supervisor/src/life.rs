@@ -287,6 +287,7 @@ async fn watch_until_stopped<O: SupervisorOps>(
                 let slept = sleep(ops, role, None, |limit| set.wait_idle_retired(limit)).await;
                 if slept.is_err() {
                     match set.unregister().await {
+                        // There is no crash point here, because this process exits right after this step.
                         Ok(()) => return Ok(Watched::Stopped),
                         // The other supervisor is gone again, so this one must clean up.
                         Err(Refused::NotNow) => continue,

@@ -47,37 +47,36 @@ complete -C "procref run web -- mkfif"
     assert!(printed.contains("app/procref.toml"), "{printed}");
 }
 
-/// The script is a file in a directory of `fpath`, as a package installs it, and completes at the first request.
-#[test]
-fn zsh_completes_a_service_at_the_first_request() {
-    let script = r#"
+/// Starts a zsh at a terminal, `shell`, which completes the commands of procref.
+const ZSH: &str = r#"
 procref completions zsh >"$1/_procref"
 zmodload zsh/zpty
 zpty -b shell zsh -f -i
 zpty -w shell "PS1='> '; fpath=($1 \$fpath); autoload -Uz compinit; compinit -u -d $1/dump; print RE''ADY"
 zpty -r shell line "*READY*"
+"#;
+
+/// The script is a file in a directory of `fpath`, as a package installs it, and completes at the first request.
+#[test]
+fn zsh_completes_a_service_at_the_first_request() {
+    let script = r#"
 # A tab completes the word. Then the command line becomes the argument of `print`.
 zpty -w -n shell $'procref status red\t\x01print -r -- GOT"": \n'
 zpty -r shell line "*GOT:*redis*"
 print -r -- "$line"
 "#;
-    let printed = printed("zsh", &["-f"], script);
+    let printed = printed("zsh", &["-f"], &format!("{ZSH}{script}"));
     assert!(printed.contains("GOT: procref status redis"), "{printed}");
 }
 
 #[test]
 fn zsh_completes_a_program_after_the_dashes() {
     let script = r#"
-procref completions zsh >"$1/_procref"
-zmodload zsh/zpty
-zpty -b shell zsh -f -i
-zpty -w shell "PS1='> '; fpath=($1 \$fpath); autoload -Uz compinit; compinit -u -d $1/dump; print RE''ADY"
-zpty -r shell line "*READY*"
 zpty -w -n shell $'procref run web -- mkfif\t\x01print -r -- GOT"": \n'
 zpty -r shell line $'*GOT: *\n*'
 print -r -- "$line"
 "#;
-    let printed = printed("zsh", &["-f"], script);
+    let printed = printed("zsh", &["-f"], &format!("{ZSH}{script}"));
     assert!(
         printed.contains("GOT: procref run web -- mkfifo"),
         "{printed}"
