@@ -59,3 +59,123 @@ pub(super) fn clean(path: &Path) -> PathBuf {
     }
     clean
 }
+
+/// Returns the existing directories whose paths match a pattern. A relative pattern is relative to `root`.
+///
+/// `glob::glob` would search too, but it takes one text for the root and the pattern. On Windows it finds nothing below a
+/// root such as `\\?\C:\project`, and panics at some patterns that begin with two slashes.
+pub(super) fn matching_dirs(root: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
+    let mut found = vec![root.to_path_buf()];
+    for component in Path::new(pattern).components() {
+        let name = component.as_os_str().to_string_lossy();
+        if !matches!(component, Component::Normal(_)) || !name.contains(['*', '?', '[']) {
+            for dir in &mut found {
+                dir.push(component);
+            }
+            continue;
+        }
+        if name == "**" {
+            return Err("`**` is not supported; write a `*` for each directory".to_owned());
+        }
+        let pattern = glob::Pattern::new(&name).map_err(|error| error.to_string())?;
+        let options = glob::MatchOptions {
+            case_sensitive: !cfg!(windows),
+            ..Default::default()
+        };
+        let entries = found.iter().filter_map(|dir| dir.read_dir().ok()).flatten();
+        found = entries
+            .flatten()
+            .filter(|entry| {
+                let name = entry.file_name();
+                name.to_str()
+                    .is_some_and(|it| pattern.matches_with(it, options))
+            })
+            .map(|entry| entry.path())
+            .collect();
+    }
+    found.retain(|dir| dir.is_dir());
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn names(root: &Path, pattern: &str) -> Vec<PathBuf> {
+        let mut found = matching_dirs(root, pattern).expect("a valid pattern");
+        found.sort();
+        let relative = |dir: &PathBuf| dir.strip_prefix(root).map(Path::to_path_buf);
+        found.iter().flat_map(relative).collect()
+    }
+
+    #[test]
+    fn matching_directories_are_found_below_a_root_with_any_name() {
+        let temp = tempfile::tempdir().expect("a directory");
+        // The special characters in the root's name are not a pattern.
+        for name in ["plain", "a[b]c", "[", "two  spaces"] {
+            let root = temp.path().join(name);
+            for dir in ["9/bin", "16/bin", "16/lib", ".hidden/bin"] {
+                fs::create_dir_all(root.join(dir)).expect("create");
+            }
+            fs::write(root.join("file"), "").expect("write");
+            // On Windows, such a root is a path that no pattern can express.
+            let canonical = root.canonicalize().expect("canonicalize");
+            for root in [root, canonical] {
+                let all = [".hidden/bin", "16/bin", "9/bin"].map(PathBuf::from);
+                assert_eq!(names(&root, "*/bin"), all, "{root:?}");
+                assert_eq!(names(&root, "./[0-9]*//bin/"), all[1..], "{root:?}");
+                assert_eq!(
+                    names(&root, "1?/*"),
+                    ["16/bin", "16/lib"].map(PathBuf::from)
+                );
+                assert_eq!(names(&root, "16"), [PathBuf::from("16")]);
+                let absolute = temp.path().join("pl*").join("9").join("b*");
+                let elsewhere = matching_dirs(&root, &absolute.to_string_lossy());
+                assert_eq!(elsewhere, Ok(vec![temp.path().join("plain/9/bin")]));
+                for nothing in ["file", "fil*", "missing/*", "*/missing", "16/bin/*"] {
+                    assert_eq!(names(&root, nothing), [PathBuf::new(); 0], "{nothing}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn invalid_pattern_is_an_error_and_never_a_panic() {
+        let root = tempfile::tempdir().expect("a directory");
+        for (pattern, expected) in [
+            ("**/bin", "`**` is not supported"),
+            ("a**", "recursive wildcards"),
+            ("a/b***", "wildcards"),
+            ("[a", "invalid range pattern"),
+        ] {
+            let error = matching_dirs(root.path(), pattern).expect_err("an error");
+            assert!(error.contains(expected), "{pattern}: {error}");
+        }
+        for pattern in [
+            "",
+            "/",
+            "//",
+            "//server:usr/sbin",
+            "//server/share/*",
+            "\\\\server",
+            "\\\\?\\C:\\*",
+            "\\\\.\\COM1",
+            "C:",
+            "C:*",
+            "C:\\*\\",
+            "Z:/",
+            "Z:/*",
+            "..",
+            "../*/../*",
+            ".",
+            "a\0b/*",
+            "\u{e9}/*",
+            "*/",
+            "/*//",
+        ] {
+            matching_dirs(root.path(), pattern).expect("a pattern that finds some or none");
+        }
+    }
+}

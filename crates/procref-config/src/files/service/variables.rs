@@ -1,10 +1,10 @@
 //! The variables of a service: their names, the files of `env-file`, and `PATH`.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::ServiceContext;
-use super::paths::clean;
+use super::paths::{clean, matching_dirs};
 use crate::files::find::{self, Trust};
 use crate::files::schema::ServiceKeys;
 use crate::files::template::AtStart;
@@ -45,13 +45,9 @@ impl ServiceContext<'_> {
             return Ok(());
         }
         let mut dirs = Vec::new();
-        // The path of the file's directory is not a pattern.
-        let root = glob::Pattern::escape(&self.root.to_string_lossy());
         for pattern in &keys.path {
-            let pattern = Path::new(&root).join(pattern.get_ref());
-            let pattern = pattern.to_string_lossy();
-            let found = glob::glob(&pattern).map_err(|error| format!("`path`: {error}"))?;
-            let mut found: Vec<PathBuf> = found.flatten().filter(|dir| dir.is_dir()).collect();
+            let mut found = matching_dirs(self.root, pattern.get_ref())
+                .map_err(|error| format!("`path`: {:?}: {error}", pattern.get_ref()))?;
             // The highest version comes first. The order is numeric: 9 is less than 16.
             alphanumeric_sort::sort_path_slice_rev(&mut found);
             dirs.extend(found);
