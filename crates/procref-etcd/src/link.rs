@@ -37,8 +37,13 @@ pub enum Event {
 pub enum Action {
     /// Perform the request, and report the answer.
     Perform(Request),
-    /// Arm the fuse or move its time.
-    Fuse(Millis),
+    /// Arm the fuse, or move its times.
+    Fuse {
+        /// When the link must exit. The supervisor of a service on this host then stops it.
+        link: Millis,
+        /// When the fuse kills what is left of that service.
+        kill: Millis,
+    },
     /// Start the service on this host with this fencing token. The fuse is armed already.
     Start(i64),
     /// Stop the service on this host.
@@ -184,15 +189,6 @@ impl Link {
             .min()
     }
 
-    /// Returns `true` if local clients may rely on the reference.
-    #[must_use]
-    pub fn is_held(&self, now: Millis) -> bool {
-        self.ending.is_none()
-            && self
-                .held
-                .is_some_and(|held| now < self.timing.lost(held.proof))
-    }
-
     fn check_deadline(&mut self, now: Millis, actions: &mut Vec<Action>) {
         if self
             .held
@@ -329,12 +325,22 @@ impl Link {
                 process: Process::Starting,
                 address: String::new(),
             });
-            actions.push(Action::Fuse(self.timing.fuse(held.proof)));
+            actions.push(self.fuse(held));
             actions.push(Action::Start(joined.fence));
             self.joined = Some(joined);
         } else {
             self.joined = Some(found);
+            actions.push(self.fuse(held));
         }
+    }
+
+    fn fuse(&self, held: Held) -> Action {
+        let kill = self.timing.kill(held.proof);
+        let link = match self.serving {
+            Some(_) => self.timing.fuse(held.proof),
+            None => kill,
+        };
+        Action::Fuse { link, kill }
     }
 
     /// Records that the reference moved to a new lease.
@@ -343,9 +349,7 @@ impl Link {
             actions.push(Action::Revoke(old.lease));
         }
         self.tried.clear();
-        if self.serving.is_some() {
-            actions.push(Action::Fuse(self.timing.fuse(held.proof)));
-        }
+        actions.push(self.fuse(held));
     }
 
     /// Compares the keys with what the link believes, and takes over what a request without an answer has done.

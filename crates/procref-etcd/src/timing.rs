@@ -68,10 +68,16 @@ impl Timing {
         proof + self.ttl - self.margin
     }
 
-    /// Returns when the fuse begins to stop the service.
+    /// Returns when a link whose host runs the service must exit, so that the service begins to stop.
     #[must_use]
     pub fn fuse(&self, proof: Millis) -> Millis {
         self.lost(proof) - self.latency - self.grace
+    }
+
+    /// Returns when the fuse kills what is left of the service, and when a link without a service must exit.
+    #[must_use]
+    pub fn kill(&self, proof: Millis) -> Millis {
+        self.lost(proof) - self.latency
     }
 
     /// Returns when the next renewal is due.

@@ -1,144 +1,19 @@
 //! Links on a real etcd of three members, on the loopback interface. Needs the program `etcd`, or its path in
 //! `PROCREF_TEST_ETCD`.
 
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+mod common;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use etcd_client::{Client, ConnectOptions};
+use common::{Cluster, TTL};
 use procref_etcd::drive::{Surroundings, drive, now};
 use procref_etcd::link::{Action, Event, Link, Outcome};
-use procref_etcd::registry::etcd::Etcd;
 use procref_etcd::registry::{Found, Instance, Lease, Registry, Reply, Request, State, View};
 use procref_etcd::timing::Timing;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tokio::sync::{mpsc, watch};
-
-const TTL: Duration = Duration::from_secs(10);
-
-/// Three members, which end with this value.
-struct Cluster {
-    members: Vec<Child>,
-    endpoints: Vec<String>,
-    _data: tempfile::TempDir,
-}
-
-impl Cluster {
-    async fn start() -> Self {
-        let program = std::env::var("PROCREF_TEST_ETCD").unwrap_or_else(|_| "etcd".to_owned());
-        let data = tempfile::tempdir().unwrap();
-        let listeners: Vec<_> = (0..6)
-            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-            .collect();
-        let urls: Vec<_> = listeners
-            .iter()
-            .map(|listener| format!("http://{}", listener.local_addr().unwrap()))
-            .collect();
-        drop(listeners);
-        let (clients, peers) = urls.split_at(3);
-        let cluster = (0..3)
-            .map(|member| format!("m{member}={}", peers[member]))
-            .collect::<Vec<_>>()
-            .join(",");
-        let start = |member: usize| {
-            let log = std::fs::File::create(data.path().join(format!("log{member}"))).unwrap();
-            Command::new(&program)
-                .args([
-                    "--name",
-                    &format!("m{member}"),
-                    "--initial-cluster",
-                    &cluster,
-                ])
-                .args([
-                    "--listen-client-urls",
-                    &clients[member],
-                    "--advertise-client-urls",
-                    &clients[member],
-                ])
-                .args([
-                    "--listen-peer-urls",
-                    &peers[member],
-                    "--initial-advertise-peer-urls",
-                    &peers[member],
-                ])
-                .args(["--heartbeat-interval", "100", "--election-timeout", "1000"])
-                .arg("--data-dir")
-                .arg(data.path().join(format!("data{member}")))
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(log)
-                .spawn()
-                .unwrap_or_else(|error| {
-                    panic!("cannot run {program}: {error} (install Debian's etcd-server)")
-                })
-        };
-        let members = (0..3).map(start).collect();
-        let cluster = Self {
-            members,
-            endpoints: clients.to_vec(),
-            _data: data,
-        };
-        let mut registry = cluster.registry("probe", "nobody").await;
-        let begun = Instant::now();
-        while let Err(error) = registry.perform(&Request::Read).await {
-            assert!(
-                begun.elapsed() < Duration::from_secs(60),
-                "etcd is not ready: {error}"
-            );
-        }
-        cluster
-    }
-
-    async fn registry(&self, service: &str, host: &str) -> Etcd {
-        Etcd::connect(
-            &self.endpoints,
-            &ConnectOptions::new(),
-            "test",
-            service,
-            host,
-            TTL,
-        )
-        .await
-        .unwrap()
-    }
-
-    fn signal(&self, member: usize, signal: Signal) {
-        let pid = Pid::from_child(&self.members[member]);
-        kill_process(pid, signal).unwrap();
-    }
-
-    async fn leader(&self) -> usize {
-        for (member, endpoint) in self.endpoints.iter().enumerate() {
-            let mut client = Client::connect([endpoint], None).await.unwrap();
-            let status = client.status().await.unwrap();
-            if status.header().unwrap().member_id() == status.leader() {
-                return member;
-            }
-        }
-        panic!("no leader");
-    }
-
-    async fn view(&self, service: &str, host: &str) -> View {
-        let mut registry = self.registry(service, host).await;
-        loop {
-            if let Ok(Reply::View(view)) = registry.perform(&Request::Read).await {
-                return view;
-            }
-        }
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        for member in &mut self.members {
-            let _ = member.kill();
-            let _ = member.wait();
-        }
-    }
-}
-
 /// What the service itself would log, for all hosts.
 #[derive(Default)]
 struct Log {
@@ -207,7 +82,7 @@ impl Running {
         log: &Arc<Log>,
     ) -> Self {
         let timing = Timing::new(Some(TTL), Duration::from_millis(500)).unwrap();
-        let mut registry = cluster.registry(service, name).await;
+        let mut registry = cluster.registry(service, name);
         let mut link = Link::new(timing, name, session << 24, false);
         let (sender, events) = mpsc::unbounded_channel();
         let (announce, announced) = watch::channel(None);
@@ -248,11 +123,11 @@ fn instance(host: &str, state: State) -> Instance {
 
 #[tokio::test]
 async fn etcd_applies_each_step_only_to_the_keys_that_it_expects() {
-    let cluster = Cluster::start().await;
-    let mut a = cluster.registry("db/ref", "a").await;
-    let mut b = cluster.registry("db/ref", "b").await;
+    let cluster = Cluster::start(3).await;
+    let mut a = cluster.registry("db/ref", "a");
+    let mut b = cluster.registry("db/ref", "b");
     // A service whose name looks like a key of the other one.
-    let other = cluster.registry("db", "b").await;
+    let other = cluster.registry("db", "b");
     drop(other);
 
     let enter = Request::Enter {
@@ -365,7 +240,7 @@ async fn etcd_applies_each_step_only_to_the_keys_that_it_expects() {
 
 #[tokio::test]
 async fn g1_hosts_that_race_start_one_service_at_a_time() {
-    let cluster = Arc::new(Cluster::start().await);
+    let cluster = Arc::new(Cluster::start(3).await);
     let log = Arc::new(Log::default());
     let hosts: Vec<_> = (1..=8)
         .map(|host: Lease| {
@@ -407,7 +282,7 @@ async fn g1_hosts_that_race_start_one_service_at_a_time() {
 
 #[tokio::test]
 async fn link_keeps_its_reference_when_the_leader_is_killed() {
-    let mut cluster = Cluster::start().await;
+    let mut cluster = Cluster::start(3).await;
     // The link asks the first member, unless that one does not answer.
     let leader = cluster.leader().await;
     cluster.members.swap(0, leader);
@@ -431,7 +306,7 @@ async fn link_keeps_its_reference_when_the_leader_is_killed() {
 
 #[tokio::test]
 async fn g10_holder_gives_up_before_another_host_starts_when_the_quorum_is_lost() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(3).await;
     let log = Arc::new(Log::default());
     let mut holder = Running::start(&cluster, "db", "a", 1, &log).await;
     let first = holder.announced().await.unwrap();

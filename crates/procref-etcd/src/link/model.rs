@@ -320,13 +320,8 @@ impl World {
             Move::Expire(lease) => {
                 for name in self.keys.expire(lease) {
                     let host = self.hosts.iter().find(|host| host.name == name);
-                    let unaware = host.is_some_and(|host| {
-                        host.announced
-                            && host
-                                .link
-                                .as_ref()
-                                .is_some_and(|link| link.is_held(self.now))
-                    });
+                    // A link that is paused cannot find out, so the fuse must have ended it.
+                    let unaware = host.is_some_and(|host| host.announced && host.link.is_some());
                     if unaware {
                         return Err(format!("G10: {name} relies on a reference that has ended"));
                     }
@@ -356,13 +351,13 @@ impl World {
                     }
                     host.wire = Wire::Sent(request);
                 }
-                Action::Fuse(time) => {
+                Action::Fuse { link, .. } => {
                     let late = if self.mistake == Some(Mistake::NoGrace) {
                         TIMING.grace
                     } else {
                         0
                     };
-                    host.fuse = (self.mistake != Some(Mistake::NoFuse)).then_some(time + late);
+                    host.fuse = (self.mistake != Some(Mistake::NoFuse)).then_some(link + late);
                 }
                 Action::Start(fence) => {
                     host.start = Some(fence);

@@ -19,7 +19,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// The keys of one service, for one host.
 pub struct Etcd {
-    members: Vec<(String, Client)>,
+    /// One client for each member: a client for all members would not say which of them does not answer.
+    members: Vec<Member>,
+    options: ConnectOptions,
     /// The member that is asked first.
     member: usize,
     base: String,
@@ -30,70 +32,106 @@ pub struct Etcd {
     watched: Option<(i64, Vec<u8>)>,
 }
 
+struct Member {
+    endpoint: String,
+    /// `None` before the first request, and after a failure.
+    client: Option<Client>,
+}
+
 /// A request without an answer.
 #[derive(Debug)]
 pub struct Unknown {
     endpoint: String,
     keys: String,
-    cause: String,
+    cause: etcd_client::Error,
+}
+
+impl Unknown {
+    /// Returns `true` if the member refused the user, the password or the permission. Repeating the request is useless
+    /// before an administrator has changed them.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        let etcd_client::Error::GRpcStatus(status) = &self.cause else {
+            return false;
+        };
+        // The codes of gRPC: invalid argument, and permission denied. etcd reports a wrong password, and a missing user,
+        // as an invalid argument.
+        match status.code() as i32 {
+            3 => ["user name is empty", "authentication failed"]
+                .iter()
+                .any(|text| status.message().contains(text)),
+            7 => true,
+            9 => status.message().contains("authentication is not enabled"),
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for Unknown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "etcd at {}: no answer for the keys below {}: {} (check the address, that the cluster has a quorum, and the \
-             user's role)",
-            self.endpoint, self.keys, self.cause
-        )
+        let Self {
+            endpoint,
+            keys,
+            cause,
+        } = self;
+        let (what, advice) = match self.is_refused() {
+            true => (
+                "refused access to",
+                "check the user, the password, and the permissions of the user's role",
+            ),
+            false => (
+                "gave no answer for",
+                "check the address, and that the cluster has a quorum",
+            ),
+        };
+        write!(f, "etcd at {endpoint} {what} the keys below {keys}: ")?;
+        match cause {
+            etcd_client::Error::GRpcStatus(status) => f.write_str(status.message())?,
+            cause => write!(f, "{cause}")?,
+        }
+        // The cause of a connection that could not be made is the source of its error.
+        let mut source = std::error::Error::source(cause);
+        while let Some(cause) = source {
+            write!(f, ": {cause}")?;
+            source = cause.source();
+        }
+        write!(f, " ({advice})")
     }
 }
 
 impl std::error::Error for Unknown {}
 
 impl Etcd {
-    /// Prepares the connections to `endpoints`, such as `http://h1:2379`. The keys begin with `prefix`. `ttl` is the
-    /// time to live of a lease, which etcd counts in whole seconds.
-    ///
-    /// # Errors
-    /// If an address cannot be parsed, or if the user or the password is wrong.
-    pub async fn connect(
+    /// Describes the keys of a service. The first request connects to a member. The keys begin with `prefix`. `ttl` is
+    /// the time to live of a lease, which etcd counts in whole seconds.
+    #[must_use]
+    pub fn new(
         endpoints: &[String],
         options: &ConnectOptions,
         prefix: &str,
         service: &str,
         host: &str,
         ttl: Duration,
-    ) -> Result<Self, Unknown> {
-        let base = format!("{prefix}/procref/1/{}/", escape(service));
+    ) -> Self {
         let answer = (ttl / 10).clamp(ANSWER[0], ANSWER[1]);
-        let mut members = Vec::new();
-        for endpoint in endpoints {
-            // One client for each member: a client for all members would not say which of them does not answer.
-            let options = options
+        let member = |endpoint: &String| Member {
+            endpoint: endpoint.clone(),
+            client: None,
+        };
+        Self {
+            members: endpoints.iter().map(member).collect(),
+            options: options
                 .clone()
                 .with_timeout(answer)
                 .with_connect_timeout(answer)
-                .with_require_leader(true);
-            let client = Client::connect([endpoint], Some(options))
-                .await
-                .map_err(|cause| Unknown {
-                    endpoint: endpoint.clone(),
-                    keys: base.clone(),
-                    cause: cause.to_string(),
-                })?;
-            members.push((endpoint.clone(), client));
-        }
-        let ttl = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
-        Ok(Self {
-            members,
+                .with_require_leader(true),
             member: 0,
-            base,
+            base: format!("{prefix}/procref/1/{}/", escape(service)),
             host: escape(host),
-            ttl,
+            ttl: i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX),
             watch: None,
             watched: None,
-        })
+        }
     }
 
     fn key(&self, name: &str) -> String {
@@ -104,12 +142,15 @@ impl Etcd {
         self.key(&format!("ref/{}", self.host))
     }
 
-    fn client(&mut self) -> Result<&mut Client, etcd_client::Error> {
+    /// Returns the client of the current member. Connecting to it also authenticates the user.
+    async fn client(&mut self) -> Result<&mut Client, etcd_client::Error> {
         let none = || etcd_client::Error::InvalidArgs("no endpoint".to_owned());
-        self.members
-            .get_mut(self.member)
-            .map(|(_, client)| client)
-            .ok_or_else(none)
+        let member = self.members.get_mut(self.member).ok_or_else(none)?;
+        if member.client.is_none() {
+            let options = Some(self.options.clone());
+            member.client = Some(Client::connect([&member.endpoint], options).await?);
+        }
+        member.client.as_mut().ok_or_else(none)
     }
 
     fn has_ref(&self, lease: Option<Lease>) -> Compare {
@@ -228,13 +269,15 @@ impl Etcd {
         let lease = request.new_lease();
         if let Some(lease) = lease {
             let ttl = self.ttl;
-            self.client()?
+            self.client()
+                .await?
                 .lease_grant(ttl, Some(LeaseGrantOptions::new().with_id(lease)))
                 .await?;
         }
         let (compares, operations) = self.transaction(request);
         let response = self
-            .client()?
+            .client()
+            .await?
             .txn(Txn::new().when(compares).and_then(operations))
             .await?;
         if *request == Request::Read {
@@ -286,7 +329,8 @@ impl Etcd {
         if self.watch.is_none() {
             let base = self.base.clone();
             self.watch = Some(
-                self.client()?
+                self.client()
+                    .await?
                     .watch(base, Some(WatchOptions::new().with_prefix()))
                     .await?,
             );
@@ -329,13 +373,14 @@ impl Registry for Etcd {
     async fn perform(&mut self, request: &Request) -> Result<Reply, Unknown> {
         let cause = match self.try_perform(request).await {
             Ok(reply) => return Ok(reply),
-            Err(cause) => cause.to_string(),
+            Err(cause) => cause,
         };
-        let endpoint = self
-            .members
-            .get(self.member)
-            .map(|(endpoint, _)| endpoint.clone())
-            .unwrap_or_default();
+        let mut endpoint = String::new();
+        if let Some(member) = self.members.get_mut(self.member) {
+            endpoint.clone_from(&member.endpoint);
+            // A member that was restarted does not know the user's token any more.
+            member.client = None;
+        }
         self.member = (self.member + 1) % self.members.len().max(1);
         self.watch = None;
         tokio::time::sleep(PAUSE).await;
@@ -347,8 +392,8 @@ impl Registry for Etcd {
     }
 
     fn revoke(&mut self, lease: Lease) {
-        if let Some((_, client)) = self.members.get(self.member) {
-            let mut client = client.clone();
+        let member = self.members.get(self.member);
+        if let Some(mut client) = member.and_then(|member| member.client.clone()) {
             tokio::spawn(async move {
                 let _ = client.lease_revoke(lease).await;
             });

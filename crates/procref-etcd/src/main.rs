@@ -1,0 +1,7 @@
+//! The program `procref-etcd`. See the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    procref_etcd::program::main()
+}

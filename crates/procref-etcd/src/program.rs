@@ -1,0 +1,145 @@
+//! The program `procref-etcd`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use procref::StopSignal;
+use procref_config::value_parsers::{self, Port, When};
+
+use crate::cluster::Cluster;
+use crate::error::Result;
+use crate::fuse;
+
+mod link;
+
+/// Share services among hosts, with etcd as the referee
+#[derive(Debug, Parser)]
+#[command(name = "procref-etcd", version, max_term_width = 120)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Hold a reference to a service for all clients on this host
+    Link(Box<LinkArguments>),
+    /// End a link that does not renew its reference in time
+    #[command(name = fuse::COMMAND, hide = true)]
+    Fuse(FuseArguments),
+}
+
+/// Hold a reference to a service for all clients on this host
+///
+/// This is the command of a local service of procref. The first link of a cluster starts PROGRAM on its host, as the
+/// local service NAME@instance, and the others join it. A link that is ready prints a line that begins with `ready:`, and
+/// sends PROCREF_PORT, the metadata address, host and fence, and READY=1 to the socket in $NOTIFY_SOCKET. SIGTERM makes
+/// the link release its reference, and first stop the service if it runs on this host.
+///
+/// Exit codes: 0 released, 1 failed, 2 usage, 3 the service has ended, 4 the reference was lost, 5 an earlier instance
+/// vanished and the takeover is manual.
+#[derive(clap::Args, Debug)]
+struct LinkArguments {
+    /// Cluster that keeps the references: etcd://HOST[:PORT],…/PREFIX, or etcds:// for TLS
+    #[arg(long, value_name = "URL", env = "PROCREF_CLUSTER")]
+    cluster: Cluster,
+
+    /// Runtime directory of procref [default: that of the command line procref]
+    #[arg(long, value_name = "DIR")]
+    runtime_dir: Option<PathBuf>,
+
+    /// Port of the service: a number, or auto for a free one
+    #[arg(long, value_name = "PORT", value_parser = value_parsers::port)]
+    port: Option<Port>,
+
+    #[arg(help = format!("Condition under which the service is ready: {}", value_parsers::READY))]
+    #[arg(long, value_name = "WHEN", value_parser = value_parsers::ready)]
+    ready: Option<When>,
+
+    /// Signal that stops the service [default: TERM]
+    #[arg(long, value_name = "SIGNAL", value_parser = value_parsers::signal)]
+    stop_signal: Option<StopSignal>,
+
+    /// Time to wait for the service to stop before killing it
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = value_parsers::duration)]
+    grace: Duration,
+
+    /// Time limit for a start of the service
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = value_parsers::interval)]
+    start_timeout: Duration,
+
+    /// Time without an answer of any member after which the link gives up before it is ready
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = value_parsers::interval)]
+    wait_timeout: Duration,
+
+    /// Address of the service for clients; {host} is the name of its host [default: {host}:{port}]
+    #[arg(long, value_name = "ADDRESS")]
+    advertise: Option<String>,
+
+    /// Start after an instance that vanished without an orderly stop
+    #[arg(long, value_name = "WHEN", default_value = "lease")]
+    takeover: Takeover,
+
+    /// Identity of this host in the cluster [default: from its name, boot, machine and namespaces]
+    #[arg(long, value_name = "TEXT", env = "PROCREF_CLUSTER_HOST")]
+    host: Option<String>,
+
+    /// Name of the service, which is the same on all hosts
+    name: String,
+
+    /// Program of the service, and its arguments; {port} is the service's port, {dir} the runtime directory
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    program: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Takeover {
+    /// When its lease has ended
+    Lease,
+    /// Only after `procref-etcd forget`
+    Manual,
+}
+
+#[derive(clap::Args, Debug)]
+struct FuseArguments {
+    #[arg(long)]
+    runtime_dir: PathBuf,
+    #[arg(long, value_parser = value_parsers::duration)]
+    grace: Duration,
+    #[arg(long)]
+    link: u32,
+    instance: String,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match arguments.command {
+        Command::Link(arguments) => run(link::run(*arguments)),
+        Command::Fuse(FuseArguments {
+            runtime_dir,
+            grace,
+            link,
+            instance,
+        }) => fuse::run(link, &runtime_dir, &instance, grace).map(|()| ExitCode::SUCCESS),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("procref-etcd: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(command: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime =
+        runtime.map_err(|cause| crate::Error::new(format!("start the event loop: {cause}")))?;
+    let done = runtime.block_on(command);
+    // A thread of a start or a stop that is not over must not delay the exit: other processes wait for it.
+    runtime.shutdown_background();
+    done
+}
