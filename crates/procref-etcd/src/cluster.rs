@@ -180,6 +180,11 @@ impl Cluster {
         &self.prefix
     }
 
+    /// Returns `true` if the members can identify this client, by a user or a certificate.
+    pub(crate) fn has_credentials(&self) -> bool {
+        self.user.is_some() || self.cert.is_some()
+    }
+
     /// Returns the time to live that the URL sets.
     #[must_use]
     pub fn ttl(&self) -> Option<Duration> {

@@ -13,6 +13,8 @@ use crate::cluster::Cluster;
 use crate::error::Result;
 use crate::fuse;
 
+mod doctor;
+mod forget;
 mod link;
 
 /// Share services among hosts, with etcd as the referee
@@ -27,6 +29,10 @@ struct Arguments {
 enum Command {
     /// Hold a reference to a service for all clients on this host
     Link(Box<LinkArguments>),
+    /// Check the members of a cluster, and the permissions on its keys
+    Doctor(DoctorArguments),
+    /// Allow a start after an instance that vanished without an orderly stop
+    Forget(ForgetArguments),
     /// End a link that does not renew its reference in time
     #[command(name = fuse::COMMAND, hide = true)]
     Fuse(FuseArguments),
@@ -103,6 +109,35 @@ enum Takeover {
     Manual,
 }
 
+/// Check the members of a cluster, and the permissions on its keys
+///
+/// Prints a line for each check, which begins with ok, warning or error. Fails if there is an error. Writes and deletes one
+/// key below the prefix.
+#[derive(clap::Args, Debug)]
+struct DoctorArguments {
+    /// Cluster: etcd://HOST[:PORT],…/PREFIX, or etcds:// for TLS
+    #[arg(long, value_name = "URL", env = "PROCREF_CLUSTER")]
+    cluster: Cluster,
+
+    /// Longest grace of a service, which the time to live must allow
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = value_parsers::duration)]
+    grace: Duration,
+}
+
+/// Allow a start after an instance that vanished without an orderly stop
+///
+/// Links with --takeover manual start nothing after such an instance. Before you run this command, make sure that the
+/// service does not run any more: the fencing token of the next instance does not stop it.
+#[derive(clap::Args, Debug)]
+struct ForgetArguments {
+    /// Cluster: etcd://HOST[:PORT],…/PREFIX, or etcds:// for TLS
+    #[arg(long, value_name = "URL", env = "PROCREF_CLUSTER")]
+    cluster: Cluster,
+
+    /// Name of the service
+    name: String,
+}
+
 #[derive(clap::Args, Debug)]
 struct FuseArguments {
     #[arg(long)]
@@ -119,6 +154,8 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.command {
         Command::Link(arguments) => run(link::run(*arguments)),
+        Command::Doctor(arguments) => run(doctor::run(arguments)),
+        Command::Forget(arguments) => run(forget::run(arguments)),
         Command::Fuse(FuseArguments {
             runtime_dir,
             grace,

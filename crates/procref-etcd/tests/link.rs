@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use common::Cluster;
-use common::host::{Entry, Host, LIMIT, Ready, Running, SERVICE, STUBBORN, children, entries};
+use common::host::{
+    Entry, Host, LIMIT, Ready, Running, SERVICE, STUBBORN, children, entries, program,
+};
 use procref::{SharedService, State};
 use procref_etcd::registry::View;
 use procref_etcd::{LinkSpec, link};
@@ -296,14 +298,41 @@ async fn manual_takeover_starts_no_service_after_one_that_vanished() {
     let (status, text) = second.wait();
     assert_eq!(status.code(), Some(5), "{text}");
     assert!(text.contains("procref-etcd forget"), "{text}");
-    assert_eq!(
+    let starts = || {
         scene
             .entries()
             .iter()
             .filter(|entry| entry.what == "start")
-            .count(),
-        1
+            .count()
+    };
+    assert_eq!(starts(), 1);
+
+    let forget = || {
+        let output = program(&["forget", "--cluster", &url, "db"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.success(), text)
+    };
+    assert_eq!(
+        forget(),
+        (
+            true,
+            "`db` had vanished; the next link may start it\n".to_owned()
+        )
     );
+    assert_eq!(
+        forget(),
+        (true, "no instance of `db` had vanished\n".to_owned())
+    );
+    let mut third = scene.b.start(&url, &manual, SERVICE);
+    third.ready().unwrap();
+    let (success, text) = forget();
+    assert!(
+        !success && text.contains("an instance is registered for b"),
+        "{text}"
+    );
+    third.stop();
 }
 
 #[test]

@@ -10,6 +10,10 @@ use etcd_client::{
 
 use crate::registry::{Found, Instance, Lease, Registry, Reply, Request, View};
 
+mod forget;
+
+pub use forget::Forgotten;
+
 /// Bounds on how long a member may take to answer, which is a tenth of the time to live. Then the next request goes to
 /// another member, so that the reference outlasts several members that do not answer.
 const ANSWER: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(1_500)];
@@ -85,21 +89,27 @@ impl fmt::Display for Unknown {
             ),
         };
         write!(f, "etcd at {endpoint} {what} the keys below {keys}: ")?;
-        match cause {
-            etcd_client::Error::GRpcStatus(status) => f.write_str(status.message())?,
-            cause => write!(f, "{cause}")?,
-        }
-        // The cause of a connection that could not be made is the source of its error.
-        let mut source = std::error::Error::source(cause);
-        while let Some(cause) = source {
-            write!(f, ": {cause}")?;
-            source = cause.source();
-        }
+        write!(f, "{}", cause_text(cause))?;
         write!(f, " ({advice})")
     }
 }
 
 impl std::error::Error for Unknown {}
+
+/// Returns the message of an error, with the messages of its sources.
+pub(crate) fn cause_text(error: &etcd_client::Error) -> String {
+    let mut text = match error {
+        etcd_client::Error::GRpcStatus(status) => status.message().to_owned(),
+        error => error.to_string(),
+    };
+    // The cause of a connection that could not be made is the source of its error.
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text += &format!(": {cause}");
+        source = cause.source();
+    }
+    text
+}
 
 impl Etcd {
     /// Describes the keys of a service. The first request connects to a member. The keys begin with `prefix`. `ttl` is
@@ -151,6 +161,23 @@ impl Etcd {
             member.client = Some(Client::connect([&member.endpoint], options).await?);
         }
         member.client.as_mut().ok_or_else(none)
+    }
+
+    /// Selects the next member after a failure of the current one, and returns the error.
+    fn next_member(&mut self, cause: etcd_client::Error) -> Unknown {
+        let mut endpoint = String::new();
+        if let Some(member) = self.members.get_mut(self.member) {
+            endpoint.clone_from(&member.endpoint);
+            // A member that was restarted does not know the user's token any more.
+            member.client = None;
+        }
+        self.member = (self.member + 1) % self.members.len().max(1);
+        self.watch = None;
+        Unknown {
+            endpoint,
+            keys: self.base.clone(),
+            cause,
+        }
     }
 
     fn has_ref(&self, lease: Option<Lease>) -> Compare {
@@ -375,20 +402,9 @@ impl Registry for Etcd {
             Ok(reply) => return Ok(reply),
             Err(cause) => cause,
         };
-        let mut endpoint = String::new();
-        if let Some(member) = self.members.get_mut(self.member) {
-            endpoint.clone_from(&member.endpoint);
-            // A member that was restarted does not know the user's token any more.
-            member.client = None;
-        }
-        self.member = (self.member + 1) % self.members.len().max(1);
-        self.watch = None;
+        let unknown = self.next_member(cause);
         tokio::time::sleep(PAUSE).await;
-        Err(Unknown {
-            endpoint,
-            keys: self.base.clone(),
-            cause,
-        })
+        Err(unknown)
     }
 
     fn revoke(&mut self, lease: Lease) {

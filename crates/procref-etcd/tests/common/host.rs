@@ -49,9 +49,8 @@ impl Host {
 
     /// Returns the command of a link, with these options.
     pub fn command(&self, url: &str, options: &[&str], script: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_procref-etcd"));
+        let mut command = program(&["link", "--cluster", url, "--host", &self.name]);
         command
-            .args(["link", "--cluster", url, "--host", &self.name])
             .args(["--advertise", &format!("{}.example:7", self.name)])
             .args(["--ready", "started", "--grace", "500ms"])
             .arg("--runtime-dir")
@@ -59,8 +58,6 @@ impl Host {
             .args(options)
             .args(["--", "db", "sh", "-c", script])
             .env("LOG", &self.log)
-            .env_remove("PROCREF_CLUSTER")
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         command
@@ -193,6 +190,16 @@ pub fn entries(log: &std::path::Path) -> Vec<Entry> {
         }
     });
     entries.collect()
+}
+
+/// Returns the program with these arguments.
+pub fn program(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_procref-etcd"));
+    command
+        .args(arguments)
+        .env_remove("PROCREF_CLUSTER")
+        .stdin(Stdio::null());
+    command
 }
 
 /// Returns the children of a process.

@@ -20,12 +20,23 @@ pub const TTL: Duration = Duration::from_secs(10);
 pub struct Cluster {
     pub members: Vec<Child>,
     pub endpoints: Vec<String>,
+    options: ConnectOptions,
     _data: tempfile::TempDir,
 }
 
 impl Cluster {
     /// Starts this many members, and waits until they have a leader.
     pub async fn start(count: usize) -> Self {
+        Self::start_with(count, "http", &[], ConnectOptions::new()).await
+    }
+
+    /// Starts members whose clients use this scheme and these options.
+    pub async fn start_with(
+        count: usize,
+        scheme: &str,
+        arguments: &[&str],
+        options: ConnectOptions,
+    ) -> Self {
         let program = std::env::var("PROCREF_TEST_ETCD").unwrap_or_else(|_| "etcd".to_owned());
         let data = tempfile::tempdir().unwrap();
         let listeners: Vec<_> = (0..2 * count)
@@ -37,6 +48,10 @@ impl Cluster {
             .collect();
         drop(listeners);
         let (clients, peers) = urls.split_at(count);
+        let clients: Vec<_> = clients
+            .iter()
+            .map(|url| url.replace("http", scheme))
+            .collect();
         let cluster = (0..count)
             .map(|member| format!("m{member}={}", peers[member]))
             .collect::<Vec<_>>()
@@ -63,6 +78,7 @@ impl Cluster {
                     &peers[member],
                 ])
                 .args(["--heartbeat-interval", "100", "--election-timeout", "1000"])
+                .args(arguments)
                 .arg("--data-dir")
                 .arg(data.path().join(format!("data{member}")))
                 .stdin(Stdio::null())
@@ -76,7 +92,8 @@ impl Cluster {
         let members = (0..count).map(start).collect();
         let cluster = Self {
             members,
-            endpoints: clients.to_vec(),
+            endpoints: clients,
+            options,
             _data: data,
         };
         let mut registry = cluster.registry("probe", "nobody");
@@ -95,20 +112,16 @@ impl Cluster {
         let members: Vec<_> = self
             .endpoints
             .iter()
-            .map(|url| url.trim_start_matches("http://"))
+            .map(|url| {
+                url.trim_start_matches("http://")
+                    .trim_start_matches("https://")
+            })
             .collect();
         format!("etcd://{}/test{options}", members.join(","))
     }
 
     pub fn registry(&self, service: &str, host: &str) -> Etcd {
-        Etcd::new(
-            &self.endpoints,
-            &ConnectOptions::new(),
-            "test",
-            service,
-            host,
-            TTL,
-        )
+        Etcd::new(&self.endpoints, &self.options, "test", service, host, TTL)
     }
 
     pub fn signal(&self, member: usize, signal: Signal) {
