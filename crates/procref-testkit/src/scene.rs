@@ -203,6 +203,15 @@ impl Scene {
         })
     }
 
+    /// Starts a client process that continues suspended supervisors, as clients do outside of tests.
+    #[must_use]
+    #[track_caller]
+    pub fn actor_resuming_supervisors(&self) -> Actor {
+        self.spawn(&self.shared.programs.actor, |command| {
+            command.env_remove("PROCREF_LEAVE_SUSPENDED");
+        })
+    }
+
     #[track_caller]
     fn spawn(&self, program: &Path, prepare: impl FnOnce(&mut Command)) -> Actor {
         let actor = self.start(program, prepare);

@@ -463,6 +463,45 @@ fn g4_waiter_takes_over_when_a_command_start_fails() {
     scene.wait_removed(&spec, key);
 }
 
+/// A second thread, and the wakes between the two, would take a considerable part of the time of a start.
+#[test]
+fn blocking_start_has_no_thread_of_procref() {
+    let scene = scene!();
+    let (spec, file) = ready_after_file(&scene, command(&scene, "without threads"));
+    let client = scene.actor();
+    let key = client.build(&spec);
+    let pending = client.begin_acquire(Via::Blocking);
+    deadline::until_true("the service has started", || scene.started().len() == 1);
+    let threads = ["procref", "procref-timer"].map(|name| client.identity().threads_named(name));
+    assert_eq!(threads, [0, 0]);
+    fs::write(&file, "").expect("write");
+    client.finish_acquire(pending).expect("acquire");
+    client.kill();
+    scene.wait_removed(&spec, key);
+}
+
+/// A suspended supervisor does not report the exit of the service.
+#[test]
+fn g4_start_continues_a_suspended_supervisor() {
+    let scene = scene!();
+    for via in [Via::TokioMulti, Via::Blocking] {
+        let (spec, _) = ready_after_file(&scene, command(&scene, "suspended"));
+        let spec = spec.with_start_timeout_ms(1_000_000);
+        let client = scene.actor_resuming_supervisors();
+        let key = client.build(&spec);
+        let pending = client.begin_acquire(via);
+        deadline::until_true("the service has started", || !scene.living().is_empty());
+        let supervisor = scene.only_supervisor(&spec);
+        supervisor.signal(rustix::process::Signal::STOP);
+        scene.only_instance().kill();
+        let failure = client
+            .finish_acquire(pending)
+            .expect_err("the service died");
+        assert_contains(&failure, &["signal 9", "before it was ready"]);
+        scene.wait_removed(&spec, key);
+    }
+}
+
 #[test]
 fn g4_cancelled_command_start_leaves_nothing() {
     let scene = scene!();

@@ -1,4 +1,4 @@
-//! Files: reads at an offset, and checks of owner and mode.
+//! Files: reads at an offset and of `/proc`, and checks of owner and mode.
 
 use std::fs::File;
 use std::io;
@@ -21,6 +21,29 @@ pub(crate) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result
             // Windows returns this error for an offset beyond the end.
             Err(error) if cfg!(windows) && error.raw_os_error() == Some(38) => return Ok(0),
             read => return read,
+        }
+    }
+}
+
+/// Reads a file of `/proc`, which does not report its size.
+///
+/// `std::fs::read` begins with a small buffer for such a file, and makes ten system calls for a few kilobytes. The kernel
+/// returns at most a page at once, so a buffer of two pages needs the fewest calls.
+#[cfg(unix)]
+pub(crate) fn read_proc(path: &str) -> io::Result<Vec<u8>> {
+    use rustix::fs::{Mode, OFlags};
+    use rustix::io::Errno;
+
+    const ROOM: usize = 8 << 10;
+
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut bytes = Vec::new();
+    loop {
+        bytes.reserve(ROOM);
+        match rustix::io::read(&file, rustix::buffer::spare_capacity(&mut bytes)) {
+            Ok(0) => return Ok(bytes),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }

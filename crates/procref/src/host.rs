@@ -9,11 +9,11 @@ use std::time::Duration;
 use crate::command::{ServiceCommand, StopPolicy, StopSignal};
 use crate::crash;
 use crate::engine::platform::{
-    Blocker, CHECK_SUSPENDED, FailedCheck, Platform, Readiness, ServiceFiles, ServiceProcess,
-    ServiceStart,
+    Blocker, CHECK_SUSPENDED, Caller, FailedCheck, Platform, Readiness, ServiceFiles,
+    ServiceProcess, ServiceStart,
 };
 use crate::error::{Error, Result};
-use crate::kernel::{Instance, Kernel, Missing, Native, Object as _, Snapshot};
+use crate::kernel::{Instance, Kernel, Missing, Native, Object as _, Snapshot, Step};
 use crate::key::ServiceKey;
 use crate::launch::{self, LaunchSpec, StartingService, own_start};
 use crate::process::{self, Identity, Process};
@@ -64,22 +64,34 @@ impl Platform for Host {
         key: &ServiceKey,
         object: &<Native as Kernel>::Object,
         stop: StopPolicy,
+        caller: Caller,
     ) -> Result<()> {
         let (key, set) = (key.clone(), object.signal_safe());
         let start = move || launch::start(set, &key, stop.spec());
-        runtime::spawn_blocking("start the supervisor", start).await?
+        match caller {
+            Caller::Thread => start(),
+            Caller::Task => runtime::spawn_blocking("start the supervisor", start).await?,
+        }
     }
 
     fn launch(
         &self,
         key: &ServiceKey,
-        object: &<Native as Kernel>::Object,
+        object: &Arc<<Native as Kernel>::Object>,
         command: Arc<ServiceCommand>,
         spec: LaunchSpec,
+        caller: Caller,
     ) -> BoxFuture<Result<StartingService>> {
         let (key, set) = (key.clone(), object.signal_safe());
-        let start = move || StartingService::start(set, &key, &command, spec);
-        Box::pin(async { runtime::spawn_blocking("launch the service", start).await? })
+        let object = Arc::clone(object);
+        let resume = Arc::new(move || pollster::block_on(Host.resume_supervisor(&object)));
+        let start = move || StartingService::start(set, &key, &command, spec, resume);
+        Box::pin(async move {
+            match caller {
+                Caller::Thread => start(),
+                Caller::Task => runtime::spawn_blocking("launch the service", start).await?,
+            }
+        })
     }
 
     async fn check_health(
@@ -142,6 +154,21 @@ impl Platform for Host {
             self.resume_supervisor(object).await;
             if let Some(output) = self.timeout(CHECK_SUSPENDED, future.as_mut()).await {
                 return output;
+            }
+        }
+    }
+
+    fn wait_unlocked_here(
+        &self,
+        object: &<Native as Kernel>::Object,
+        deadline: Deadline,
+    ) -> Option<Step<bool>> {
+        loop {
+            pollster::block_on(self.resume_supervisor(object));
+            let left = deadline.left();
+            match object.wait_unlocked_within(left.min(CHECK_SUSPENDED)) {
+                Some(Ok(false)) if left > CHECK_SUSPENDED => {}
+                waited => return waited,
             }
         }
     }
@@ -257,9 +284,13 @@ impl ServiceStart for StartingService {
         StartingService::instance(self)
     }
 
-    async fn run(self: &Arc<Self>, deadline: Deadline) -> Result<Readiness> {
+    async fn run(self: &Arc<Self>, deadline: Deadline, caller: Caller) -> Result<Readiness> {
+        let notified = match caller {
+            Caller::Thread => self.run_here(deadline),
+            Caller::Task => StartingService::run(self, deadline).await,
+        };
         Ok(Readiness {
-            notified: StartingService::run(self, deadline).await?,
+            notified: notified?,
             callback: self.callback(),
         })
     }

@@ -68,6 +68,13 @@ use sys::ExecStage;
 pub(crate) use sys::start;
 use sys::{ExecFailure, LaunchedProcess};
 
+/// Interval at which a process that waits for a supervisor checks whether it is suspended. The kernel reports a
+/// suspension only to the parent, and the supervisor's parent does not wait for it.
+pub(crate) const CHECK_SUSPENDED: Duration = Duration::from_secs(1);
+
+/// A call that continues the service's supervisor if it is suspended. A launch repeats it while it waits.
+pub(crate) type ResumeFn = Arc<dyn Fn() + Send + Sync>;
+
 const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Ends the wait of a thread when it is dropped.
@@ -110,11 +117,12 @@ impl StartingService {
         key: &ServiceKey,
         command: &ServiceCommand,
         spec: LaunchSpec,
+        resume: ResumeFn,
     ) -> Result<Self> {
         let (name, value) = own_start::variable(key, spec.generation);
         let prepared = command.clone().env(name, value).prepare(key)?;
         crash::point(Point::Prepared);
-        let launched = sys::launch(set, key, &prepared, spec)?;
+        let launched = sys::launch(set, key, &prepared, spec, resume)?;
         // Drop this process's copies of the descriptors that the child uses.
         let Prepared {
             #[cfg(unix)]
@@ -152,8 +160,8 @@ impl StartingService {
         self.probe.callback()
     }
 
-    /// Executes the program and waits until it is ready. Returns the values that it sent. Does not call a readiness
-    /// callback.
+    /// Executes the program and waits until it is ready, on a thread of procref. Returns the values that the program
+    /// sent. Does not call a readiness callback.
     pub(crate) async fn run(self: &Arc<Self>, deadline: Deadline) -> Result<Notified> {
         let starting = Arc::clone(self);
         runtime::spawn_blocking("wait until the service is ready", move || {
@@ -162,7 +170,8 @@ impl StartingService {
         .await?
     }
 
-    fn run_here(&self, deadline: Deadline) -> Result<Notified> {
+    /// Like [`run`](Self::run), but blocks this thread.
+    pub(crate) fn run_here(&self, deadline: Deadline) -> Result<Notified> {
         // Release the port as late as possible. After this, another process can bind the port before the
         // service does.
         let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
@@ -180,14 +189,16 @@ impl StartingService {
         if let Some(exec_failure) = self.launched.exec_failure().map_err(failed)? {
             return Err(self.exec_error(exec_failure));
         }
-        let waited = match &self.condition {
-            Some(condition) => condition.wait(&self.info(), self.launched.alarm(), end),
-            None => Waited::Ready(Notified::default()),
-        };
-        let waited = match waited {
-            Waited::Ready(_) => self.probe.wait(self.launched.alarm(), end, &self.service),
-            failed => failed,
-        };
+        let waited = self.launched.with_alarm(|alarm| {
+            let waited = match &self.condition {
+                Some(condition) => condition.wait(&self.info(), alarm, end),
+                None => Waited::Ready(Notified::default()),
+            };
+            match waited {
+                Waited::Ready(_) => self.probe.wait(alarm, end, &self.service),
+                failed => failed,
+            }
+        });
         match waited {
             Waited::Ready(notified) => Ok(notified),
             Waited::Alarm => Err(self.exit_error()),

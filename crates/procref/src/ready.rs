@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 #[cfg(unix)]
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 #[cfg(windows)]
 use std::os::windows::io::OwnedHandle;
 use std::path::PathBuf;
@@ -61,11 +61,11 @@ const SURVIVAL: Duration = Duration::from_millis(100);
 
 const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// The alarm: a descriptor or handle that becomes readable, hung up or signaled when the service has exited.
-#[cfg(unix)]
-pub(crate) type Alarm<'a> = BorrowedFd<'a>;
+/// The alarm: a handle that is signaled when the service has exited.
 #[cfg(windows)]
 pub(crate) type Alarm<'a> = &'a OwnedHandle;
+#[cfg(unix)]
+pub(crate) use wait::Alarm;
 
 pub(crate) type Callback = Arc<dyn Fn(&ServiceInfo) -> BoxFuture<bool> + Send + Sync>;
 

@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 
 pub(crate) mod deadline;
 pub(crate) mod helpers;
+#[cfg(unix)]
+pub(crate) mod periodic;
 pub(crate) mod process_local;
 pub(crate) mod timer;
 #[cfg(unix)]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::command;
 use crate::crash;
 use crate::engine::config::Config;
+use crate::engine::platform::Caller;
 use crate::engine::waiting::Waiting;
 use crate::engine::{acquire, recursion};
 use crate::error::Result;
@@ -170,7 +171,7 @@ impl SharedService {
     pub async fn acquire(&self) -> Result<ServiceHandle> {
         let client = self.client();
         let waiting = Waiting::new(&client, self.config.patience());
-        let acquired = self.acquire_on(&client, waiting).await;
+        let acquired = self.acquire_on(&client, waiting, Caller::Task).await;
         helpers::wait_ending(helpers::BRIEFLY);
         acquired
     }
@@ -179,8 +180,9 @@ impl SharedService {
         &self,
         client: &Arc<NativeClient>,
         waiting: Waiting<Host>,
+        caller: Caller,
     ) -> Result<ServiceHandle> {
-        acquire::acquire(client, &self.config, waiting)
+        acquire::acquire(client, &self.config, waiting, caller)
             .await
             .map(ServiceHandle::new)
     }
@@ -264,7 +266,7 @@ impl SharedService {
                 }
             }
         }
-        let acquired = runtime::block_on(self.acquire_on(&client, waiting));
+        let acquired = runtime::block_on(self.acquire_on(&client, waiting, Caller::Thread));
         helpers::wait_ending(helpers::PATIENTLY);
         acquired
     }

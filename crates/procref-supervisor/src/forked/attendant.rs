@@ -6,7 +6,7 @@
 
 #![expect(unsafe_code, reason = "waitpid and dup2")]
 
-use super::calls::{die_with_parent, exit, unmap_dispensable, write};
+use super::calls::{die_with_parent, exit, write};
 use crate::calls::{close_from, last_errno};
 use crate::channel::Message;
 use crate::prepared::SupervisorSpec;
@@ -30,7 +30,6 @@ pub(super) fn attend(spec: &SupervisorSpec, child: libc::c_long) -> ! {
     // SAFETY: no pointers are passed. Descriptor 0 was the starter's, and no code of this process uses it.
     unsafe { libc::dup2(spec.ready, REPORT) };
     close_from(REPORT + 1);
-    unmap_dispensable(spec);
     let mut status = 0;
     loop {
         // SAFETY: the call writes one integer to `status`, which is alive and borrowed by nothing else.

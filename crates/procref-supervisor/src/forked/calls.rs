@@ -96,7 +96,8 @@ pub(super) fn unmap_dispensable(spec: &SupervisorSpec) {
     // keeps the arena, and nothing writes to it.
     let ranges = unsafe { slice::from_raw_parts(spec.dispensable, spec.dispensable_count) };
     for range in ranges {
-        // SAFETY: the range was private memory of the starter. It does not contain the arena (this stack and all
+        // SAFETY: the range was private memory of the starter, with gaps in which nothing was mapped when the list was
+        // made. It does not contain the arena (this stack and all
         // prepared data), the data of this thread that the libc uses (`errno`, the stack protector's value, the
         // thread descriptor), the shadow stack, or code and data of procref, of the libraries whose functions it
         // calls, or of the loader. The code that runs after this uses no other memory. It has no heap, and other

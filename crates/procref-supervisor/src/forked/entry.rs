@@ -29,6 +29,9 @@ pub extern "C" fn first_child(spec: *mut libc::c_void) -> libc::c_int {
     // children recognizes other supervisors by their name, and would wait for a supervisor without a name.
     name_process(spec);
     crash::point(Point::AttendantStarted);
+    // Unmap the memory before the fork. Otherwise the fork would copy the page tables of all of it once more, and both
+    // processes would unmap it.
+    unmap_dispensable(spec);
     match fork_here() {
         0 => supervise(spec),
         child => attendant::attend(spec, child),
@@ -47,7 +50,6 @@ fn supervise(spec: &SupervisorSpec) -> ! {
         exit();
     }
     crash::point(Point::SupervisorRegistered);
-    unmap_dispensable(spec);
     let reported = write(spec.ready, &Message::Registered(own_identity()).encode());
     crash::point(Point::SupervisorReported);
     close_from(0);

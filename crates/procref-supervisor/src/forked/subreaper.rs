@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use rustix::fd::RawFd;
 
-use super::calls::{close, own_identity, unmap_dispensable, write};
+use super::calls::{close, own_identity, write};
 use super::children::for_each_child;
 use super::entry::expect_ready;
 use super::signals::{LIMIT, block_handled, handle_signals, wait_signal};
@@ -82,7 +82,6 @@ impl<'a> LaunchHandshake for PendingSubreaper<'a> {
             service,
         } = *self;
         become_subreaper();
-        unmap_dispensable(supervisor);
         handle_signals();
         let parent = rustix::process::getpid().as_raw_nonzero().get();
         let pid = match fork_here() {

@@ -19,7 +19,7 @@ use super::config::Config;
 use super::describe::{Description, describe_whole};
 use super::handle::HandleInner;
 use super::health::{Seen, is_usable};
-use super::platform::{ObjectOf, Platform, find_identity};
+use super::platform::{Caller, ObjectOf, Platform, find_identity};
 use super::recursion;
 use super::resolved_instance::ResolvedInstance;
 use super::shared_wait::SharedWait;
@@ -36,6 +36,7 @@ pub(crate) async fn acquire<W: Platform>(
     client: &Arc<Client<W>>,
     config: &Arc<Config>,
     mut waiting: Waiting<W>,
+    caller: Caller,
 ) -> Result<HandleInner<W>> {
     recursion::check_callback(client)?;
     let mut rejected = None;
@@ -56,7 +57,7 @@ pub(crate) async fn acquire<W: Platform>(
             }
         }
     };
-    let mut transition = Transition::begin(permit, config);
+    let mut transition = Transition::begin(permit, config).called_by(caller);
     drop(unhealthy);
     loop {
         match transition.attempt(&mut rejected, &mut waiting).await {
@@ -142,6 +143,14 @@ impl<W: Platform> Transition<W> {
         }
         if let Some(object) = self.client().known_object() {
             let deadline = Deadline::after(self.config.start_timeout);
+            if self.caller == Caller::Thread
+                && self
+                    .platform()
+                    .wait_unlocked_here(&object, deadline)
+                    .is_some()
+            {
+                return;
+            }
             let _ = self.client().is_unlocked_by(&object, deadline).await;
         }
     }

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use crate::command::{ServiceCommand, StopPolicy, StopSignal};
 use crate::error::{Error, Result};
-use crate::kernel::{Instance, Kernel, Snapshot};
+use crate::kernel::{Instance, Kernel, Snapshot, Step};
 use crate::key::ServiceKey;
+pub(crate) use crate::launch::CHECK_SUSPENDED;
 use crate::launch::LaunchSpec;
 use crate::process::Identity;
 use crate::ready::{Callback, Notified};
@@ -21,6 +22,16 @@ use crate::runtime::deadline::Deadline;
 
 /// The kernel object of a service on a platform.
 pub(crate) type ObjectOf<W> = <<W as Platform>::Kernel as Kernel>::Object;
+
+/// The code that waits for a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// A task of an executor. Blocking calls run on threads of procref.
+    Task,
+    /// A thread that does nothing else. Blocking calls run on this thread, because a second thread, and the wakes between
+    /// the two, would take a considerable part of the time of a start.
+    Thread,
+}
 
 /// A machine on which the engine runs.
 pub(crate) trait Platform: ServiceFiles + Clone + Send + Sync + 'static {
@@ -57,6 +68,7 @@ pub(crate) trait Platform: ServiceFiles + Clone + Send + Sync + 'static {
         key: &ServiceKey,
         object: &ObjectOf<Self>,
         stop: StopPolicy,
+        caller: Caller,
     ) -> impl Future<Output = Result<()>> + Send;
 
     /// Starts a supervisor, and the service as its child, up to the point at which the program would be
@@ -64,9 +76,10 @@ pub(crate) trait Platform: ServiceFiles + Clone + Send + Sync + 'static {
     fn launch(
         &self,
         key: &ServiceKey,
-        object: &ObjectOf<Self>,
+        object: &Arc<ObjectOf<Self>>,
         command: Arc<ServiceCommand>,
         spec: LaunchSpec,
+        caller: Caller,
     ) -> BoxFuture<Result<Self::StartingService>>;
 
     /// Runs the health check of a command. Returns `None` if the check passes, or the command has none.
@@ -97,6 +110,12 @@ pub(crate) trait Platform: ServiceFiles + Clone + Send + Sync + 'static {
         object: &ObjectOf<Self>,
         future: F,
     ) -> impl Future<Output = F::Output> + Send;
+
+    /// Waits on the caller's thread until no process holds the lock, and continues a suspended supervisor. Returns
+    /// `false` if that takes until the deadline, and `None` if the platform has no such wait.
+    fn wait_unlocked_here(&self, _: &ObjectOf<Self>, _: Deadline) -> Option<Step<bool>> {
+        None
+    }
 
     fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send;
 
@@ -172,7 +191,11 @@ pub(crate) trait ServiceStart: Send + Sync + 'static {
     fn instance(&self) -> Instance;
 
     /// Executes the program and waits until it is ready.
-    fn run(self: &Arc<Self>, deadline: Deadline) -> impl Future<Output = Result<Readiness>> + Send;
+    fn run(
+        self: &Arc<Self>,
+        deadline: Deadline,
+        caller: Caller,
+    ) -> impl Future<Output = Result<Readiness>> + Send;
 
     /// Returns the error of a service whose callback did not find it ready in time.
     fn not_ready_error(&self, limit: Duration) -> Error;
@@ -216,10 +239,6 @@ pub(crate) struct Blocker {
     pub(crate) pid: u32,
     pub(crate) suspended: bool,
 }
-
-/// Interval at which a process that waits for a supervisor checks whether it is suspended. The kernel reports a
-/// suspension only to the parent, and the supervisor's parent does not wait for it.
-pub(crate) const CHECK_SUSPENDED: Duration = Duration::from_secs(1);
 
 /// Returns the process of this identity. Returns `None` if it is dead, even if another process has its pid
 /// now.

@@ -303,7 +303,10 @@ impl<W: Platform> Transition<W> {
             return Ok(());
         }
         let client = self.client();
-        client.platform.supervise(&client.key, object, stop).await?;
+        client
+            .platform
+            .supervise(&client.key, object, stop, self.caller)
+            .await?;
         tracing::debug!(service = self.service(), "started a supervisor");
         Ok(())
     }

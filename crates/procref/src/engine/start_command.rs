@@ -79,9 +79,10 @@ impl<W: Platform> Transition<W> {
                  serves, or after it has failed (set `ready`; set it to `started` if this is intended)"
             );
         }
-        let launching = client
-            .platform
-            .launch(&client.key, object, Arc::clone(command), spec);
+        let launching =
+            client
+                .platform
+                .launch(&client.key, object, Arc::clone(command), spec, self.caller);
         self.launching = Some(Mutex::new(launching));
         // The new supervisor waits until the processes of an older instance have exited, and this client waits for the
         // new supervisor. So a suspended supervisor of the older instance is continued.
@@ -180,7 +181,7 @@ impl<W: Platform> Transition<W> {
             });
         platform.write_record(&client.key, &record).await?;
         crash::point(Point::Recorded);
-        let readiness = platform.resuming_supervisor(object, starting.run(deadline));
+        let readiness = platform.resuming_supervisor(object, starting.run(deadline, self.caller));
         let Readiness { callback, notified } = readiness.await?;
         let mut unready = unready;
         let mut info = info;

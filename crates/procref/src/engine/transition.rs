@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use super::client::{Client, Permit};
 use super::config::Config;
-use super::platform::{ObjectOf, Platform};
+use super::platform::{Caller, ObjectOf, Platform};
 use crate::crash::{self, Point};
 use crate::error::Result;
 use crate::info::ServiceInfo;
@@ -36,6 +36,7 @@ pub(crate) struct Transition<W: Platform> {
     /// `None` once the transition has ended, or a release has taken it over.
     permit: Option<Permit<W>>,
     pub(super) config: Arc<Config>,
+    pub(super) caller: Caller,
     /// The kernel object. It is `Some` if `reference` or `lock` is `true`.
     object: Option<Arc<ObjectOf<W>>>,
     /// `true` if the process holds a reference in the kernel.
@@ -82,6 +83,7 @@ impl<W: Platform> Transition<W> {
         Self {
             permit: Some(permit),
             config: Arc::clone(config),
+            caller: Caller::Task,
             object: None,
             reference,
             lock,
@@ -93,6 +95,12 @@ impl<W: Platform> Transition<W> {
             failure_noted: false,
             unpublished: None,
         }
+    }
+
+    /// Sets the code that waits for this transition.
+    pub(super) fn called_by(mut self, caller: Caller) -> Self {
+        self.caller = caller;
+        self
     }
 
     /// Ends the transition without a release.
@@ -109,6 +117,8 @@ impl<W: Platform> Transition<W> {
         Some(Self {
             permit: Some(self.permit.take()?),
             config: Arc::clone(&self.config),
+            // A release may continue on another thread than that of the caller.
+            caller: Caller::Task,
             object: self.object.take(),
             reference: self.reference,
             lock: self.lock,

@@ -13,7 +13,7 @@ use procref_supervisor::spec::StopSpec;
 use rustix::event::epoll;
 use rustix::process::{PidfdFlags, getpid, getrlimit, pidfd_open};
 
-use super::LaunchSpec;
+use super::{CHECK_SUSPENDED, LaunchSpec, ResumeFn};
 use crate::command::Prepared;
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
@@ -21,6 +21,8 @@ use crate::kernel::counted::order::{LaunchOrder, RESOURCES};
 use crate::kernel::{Ended, Fault, Instance, NativeSet, exit_status};
 use crate::key::ServiceKey;
 use crate::process::{self, Identity, SignalSafeProcess};
+use crate::ready::Alarm;
+use crate::runtime::periodic::Periodic;
 use crate::supervisor::receive::{Received, any_readable, not_registered, readable, receive};
 use crate::supervisor::spawn::{self, Attendant, ServiceLaunch, failed, fork_supervisor, pipe};
 pub(crate) use procref_supervisor::channel::{ExecFailure, ExecStage};
@@ -53,6 +55,7 @@ pub(crate) fn launch(
     key: &ServiceKey,
     program: &Prepared,
     spec: LaunchSpec,
+    resume: ResumeFn,
 ) -> Result<LaunchedProcess> {
     let pipes = Pipes::new().map_err(failed(key, "make a pipe"))?;
     let reporter = match set {
@@ -90,7 +93,7 @@ pub(crate) fn launch(
             Reporter::Keeper(found.map(SignalSafeProcess::into_pidfd))
         }
     };
-    pipes.wait_launched(key, &reporter, &spec)
+    pipes.wait_launched(key, reporter, &spec, resume)
 }
 
 fn keeper_failed(key: &ServiceKey, fault: Fault) -> Error {
@@ -134,7 +137,26 @@ enum Reporter {
 }
 
 impl Reporter {
-    fn receive(&self, report: &OwnedFd, deadline: Option<Instant>) -> io::Result<Message> {
+    /// Receives the next message, and continues a suspended supervisor while it waits.
+    fn receive(
+        &self,
+        report: &OwnedFd,
+        deadline: Option<Instant>,
+        resume: &ResumeFn,
+    ) -> io::Result<Message> {
+        loop {
+            let check = Instant::now() + CHECK_SUSPENDED;
+            let end = deadline.map_or(check, |deadline| deadline.min(check));
+            match self.receive_until(report, Some(end)) {
+                Err(error) if error.kind() == io::ErrorKind::TimedOut && Some(end) != deadline => {
+                    resume();
+                }
+                received => return received,
+            }
+        }
+    }
+
+    fn receive_until(&self, report: &OwnedFd, deadline: Option<Instant>) -> io::Result<Message> {
         let pidfd = match self {
             Self::Attendant(attendant) => return attendant.receive(report, deadline),
             Self::Keeper(pidfd) => pidfd.as_ref().map(|fd| fd.as_fd()),
@@ -179,15 +201,16 @@ impl Pipes {
     fn wait_launched(
         self,
         key: &ServiceKey,
-        reporter: &Reporter,
+        reporter: Reporter,
         spec: &LaunchSpec,
+        resume: ResumeFn,
     ) -> Result<LaunchedProcess> {
         let begun = Instant::now();
         let report = self.report.0;
         drop(self.report.1);
         // The supervisor's own time limit is shorter.
         let limit = begun.checked_add(spec.patience.saturating_add(MARGIN));
-        let next = || reporter.receive(&report, limit);
+        let next = || reporter.receive(&report, limit, &resume);
         let mut message = next();
         let mut supervisor = None;
         if let Ok(Message::Registered(identity)) = message {
@@ -214,6 +237,8 @@ impl Pipes {
                     exec_status: self.exec_status.0,
                     gate: Mutex::new(Some(self.gate)),
                     ended: Mutex::new(None),
+                    resume,
+                    reporter: Mutex::new(Some(reporter)),
                 });
             }
             Ok(message @ Message::ForkFailed(_)) => {
@@ -263,7 +288,6 @@ pub(crate) fn cancellation() -> io::Result<(Cancel, OwnedFd)> {
 
 /// The process of a service that is published as not ready. Its program is executed when the gate is opened.
 /// If this value is dropped before that, the program is never executed.
-#[derive(Debug)]
 pub(crate) struct LaunchedProcess {
     /// The instance that the supervisor has published.
     pub(crate) instance: Instance,
@@ -283,6 +307,10 @@ pub(crate) struct LaunchedProcess {
     /// The exit status of the service, after the supervisor has exited or reported the status. The inner
     /// `None` means that the supervisor exited without a report.
     ended: Mutex<Option<Option<Ended>>>,
+    /// Continues a suspended supervisor, which would not report the exit of the service.
+    resume: ResumeFn,
+    /// The process that reported the launch. It is kept until the program is executed: see [`execute`](Self::execute).
+    reporter: Mutex<Option<Reporter>>,
 }
 
 impl LaunchedProcess {
@@ -297,6 +325,10 @@ impl LaunchedProcess {
         if let Some((_reader, writer)) = self.close_gate() {
             rustix::io::write(&writer, &[1])?;
             crash::point(Point::GateOpened);
+            // Reap the attendant while the program is executed. If it were reaped before, the program would have to wait
+            // until the attendant has exited.
+            let reporter = self.reporter.lock();
+            drop(reporter.unwrap_or_else(PoisonError::into_inner).take());
         }
         let ends = [self.exec_status.as_fd(), self.alarm()];
         loop {
@@ -309,6 +341,7 @@ impl LaunchedProcess {
             if Instant::now() >= end {
                 return Ok(false);
             }
+            (self.resume)();
         }
     }
 
@@ -332,6 +365,12 @@ impl LaunchedProcess {
     /// has exited.
     pub(crate) fn alarm(&self) -> BorrowedFd<'_> {
         self.alarm.as_fd()
+    }
+
+    /// Calls `wait` with the alarm, and continues a suspended supervisor during the wait.
+    pub(crate) fn with_alarm<T>(&self, wait: impl FnOnce(Alarm<'_>) -> T) -> T {
+        let resume = Periodic::new(CHECK_SUSPENDED, &*self.resume);
+        wait(Alarm::new(self.alarm(), &resume))
     }
 
     /// Waits until the alarm is readable. Returns `false` if the wait is cancelled before that.

@@ -19,13 +19,14 @@ use windows_sys::Win32::System::Threading::CREATE_BREAKAWAY_FROM_JOB;
 
 use procref_supervisor::spec::StopSpec;
 
-use super::LaunchSpec;
+use super::{LaunchSpec, ResumeFn};
 use crate::command::Prepared;
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::kernel::{Fault, Instance, NativeSet};
 use crate::key::ServiceKey;
 use crate::process::{self, Identity};
+use crate::ready::Alarm;
 
 mod create;
 
@@ -44,6 +45,7 @@ pub(crate) fn launch(
     key: &ServiceKey,
     program: &Prepared,
     spec: LaunchSpec,
+    _: ResumeFn,
 ) -> Result<LaunchedProcess> {
     let begun = Instant::now();
     let shown = program.program.display().to_string();
@@ -196,6 +198,11 @@ impl LaunchedProcess {
     /// Returns the handle of the process, which is signaled when the process has exited.
     pub(crate) fn alarm(&self) -> &OwnedHandle {
         &self.process.process
+    }
+
+    /// Calls `wait` with the alarm.
+    pub(crate) fn with_alarm<T>(&self, wait: impl FnOnce(Alarm<'_>) -> T) -> T {
+        wait(self.alarm())
     }
 
     /// Waits until the process has exited.

@@ -15,6 +15,7 @@ use crate::engine::acquire;
 use crate::engine::client::Client;
 use crate::engine::config::Config;
 use crate::engine::handle::HandleInner;
+use crate::engine::platform::Caller;
 use crate::engine::stop_service::{self, IfHeld};
 use crate::engine::waiting::Waiting;
 use crate::engine::{follow, pin};
@@ -57,7 +58,8 @@ fn act(sim: Sim, client: Arc<Client<Sim>>, config: Arc<Config>, acts: Vec<Act>) 
                 Act::Acquire => {
                     sim.begin();
                     let acquired =
-                        acquire::acquire(&client, &config, waiting(&client, &config)).await;
+                        acquire::acquire(&client, &config, waiting(&client, &config), Caller::Task)
+                            .await;
                     handles.extend(sim.acquired(acquired.map(Some)));
                 }
                 Act::AcquireOrCancel => {
@@ -65,7 +67,7 @@ fn act(sim: Sim, client: Arc<Client<Sim>>, config: Arc<Config>, acts: Vec<Act>) 
                     let cancel = |machine: &mut Machine| machine.state.left.cancels -= 1;
                     let cancelled = sim.wait("cancel", Until::Cancel, cancel);
                     match either(
-                        acquire::acquire(&client, &config, waiting(&client, &config)),
+                        acquire::acquire(&client, &config, waiting(&client, &config), Caller::Task),
                         cancelled,
                     )
                     .await

@@ -13,7 +13,7 @@ use super::runner::Spawned;
 use super::starting_service::{SimProcess, SimStartingService};
 use super::yield_points::Until;
 use crate::command::{ServiceCommand, StopPolicy};
-use crate::engine::platform::{Blocker, FailedCheck, ObjectOf, Platform, ServiceFiles};
+use crate::engine::platform::{Blocker, Caller, FailedCheck, ObjectOf, Platform, ServiceFiles};
 use crate::error::{Error, Result};
 use crate::kernel::Snapshot;
 use crate::kernel::sim::SimKernel;
@@ -60,6 +60,7 @@ impl Platform for Sim {
         _: &ServiceKey,
         object: &ObjectOf<Self>,
         _: StopPolicy,
+        _: Caller,
     ) -> Result<()> {
         let supervisor = self.fork_supervisor(object.array().id(), None).await;
         match self.next_report(supervisor).await {
@@ -71,9 +72,10 @@ impl Platform for Sim {
     fn launch(
         &self,
         _: &ServiceKey,
-        object: &ObjectOf<Self>,
+        object: &Arc<ObjectOf<Self>>,
         _: Arc<ServiceCommand>,
         spec: LaunchSpec,
+        _: Caller,
     ) -> BoxFuture<Result<SimStartingService>> {
         let set = object.array().id();
         Box::pin(self.process.clone().launch_service(set, spec))

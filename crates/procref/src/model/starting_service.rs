@@ -11,7 +11,7 @@ use super::process_table::{Kind, ProcId, Report, Service, Supervisor};
 use super::runner::Spawned;
 use super::yield_points::Until;
 use crate::command::StopSignal;
-use crate::engine::platform::{FailedCheck, Readiness, ServiceProcess, ServiceStart};
+use crate::engine::platform::{Caller, FailedCheck, Readiness, ServiceProcess, ServiceStart};
 use crate::error::{Error, Result};
 use crate::kernel::Instance;
 use crate::kernel::sim::SetId;
@@ -220,7 +220,7 @@ impl ServiceStart for SimStartingService {
         self.instance
     }
 
-    async fn run(self: &Arc<Self>, _: Deadline) -> Result<Readiness> {
+    async fn run(self: &Arc<Self>, _: Deadline, _: Caller) -> Result<Readiness> {
         let (service, supervisor) = (self.service, self.supervisor);
         let open = |machine: &mut Machine| machine.open_gate(service);
         self.process.call("open the gate", open).await;

@@ -30,7 +30,7 @@ fn ready() -> Waited {
 
 fn wait(probe: &Probe, limit: Duration) -> Waited {
     let (silent, _kept) = alarm();
-    probe.wait(silent.as_fd(), Instant::now() + limit, "it")
+    probe.wait(Alarm::only(silent.as_fd()), Instant::now() + limit, "it")
 }
 
 /// Asserts that the probe is not ready, and states `last`, given enough time for one attempt.
@@ -332,7 +332,7 @@ fn truncated_log_is_read_from_its_beginning() {
     log.write(b"a line that is longer than what comes\n");
     let mut reading = Progress::default();
     let (silent, _kept) = alarm();
-    let watch = ReadinessWait::new(silent.as_fd(), Instant::now() + PATIENCE);
+    let watch = ReadinessWait::new(Alarm::only(silent.as_fd()), Instant::now() + PATIENCE);
     assert!(matches!(
         probe.probe(&watch, &mut reading, "it"),
         ProbeResult::NotYet(_)
@@ -355,7 +355,7 @@ fn rotate(log: &Log) {
 #[test]
 fn line_that_a_rotation_has_moved_is_found() {
     let (silent, _kept) = alarm();
-    let watch = ReadinessWait::new(silent.as_fd(), Instant::now() + PATIENCE);
+    let watch = ReadinessWait::new(Alarm::only(silent.as_fd()), Instant::now() + PATIENCE);
     // The new content is shorter or longer than the part that was read.
     for after in ["", "a line that is longer than what was read before it\n"] {
         let mut log = Log::new();
@@ -378,7 +378,7 @@ fn line_that_a_rotation_has_moved_is_found() {
 #[test]
 fn line_that_a_rotation_has_moved_before_the_first_read_is_found() {
     let (silent, _kept) = alarm();
-    let watch = ReadinessWait::new(silent.as_fd(), Instant::now() + PATIENCE);
+    let watch = ReadinessWait::new(Alarm::only(silent.as_fd()), Instant::now() + PATIENCE);
     let mut log = Log::new();
     rotate(&log);
     let probe = log.probe("^ready on port");
@@ -475,7 +475,7 @@ fn started_service_must_live_for_100_ms() {
         thread::sleep(SURVIVAL / 4);
         drop(ended);
     });
-    let waited = Probe::AtOnce.wait(silent.as_fd(), Instant::now() + PATIENCE, "it");
+    let waited = Probe::AtOnce.wait(Alarm::only(silent.as_fd()), Instant::now() + PATIENCE, "it");
     assert_eq!(waited, Waited::Alarm);
     ringer.join().unwrap();
     // The start timeout limits this wait, too.
@@ -509,7 +509,7 @@ fn command_probe_is_killed_with_its_children_after_its_limit() {
     let pids = dir.path().join("pids");
     let (silent, _kept) = alarm();
     let deadline = Instant::now() + Duration::from_secs(1);
-    let waited = stubborn(&pids).wait(silent.as_fd(), deadline, "it");
+    let waited = stubborn(&pids).wait(Alarm::only(silent.as_fd()), deadline, "it");
     match waited {
         Waited::Late { last, .. } => assert!(last.contains("did not end"), "{last}"),
         other => panic!("{other:?}"),
@@ -530,7 +530,7 @@ fn command_probe_is_killed_by_the_alarm() {
         drop(kept);
     });
     let deadline = Instant::now() + PATIENCE;
-    let waited = stubborn(&pids).wait(heard.as_fd(), deadline, "it");
+    let waited = stubborn(&pids).wait(Alarm::only(heard.as_fd()), deadline, "it");
     assert_eq!(waited, Waited::Alarm);
     ringer.join().unwrap();
     are_gone(&pids);
@@ -563,7 +563,7 @@ fn alarm_ends_every_probe_at_once() {
             drop(kept);
         });
         let begun = Instant::now();
-        let waited = probe.wait(heard.as_fd(), begun + PATIENCE, "it");
+        let waited = probe.wait(Alarm::only(heard.as_fd()), begun + PATIENCE, "it");
         let immediate = matches!(&probe, Probe::AtOnce)
             || matches!(&probe, Probe::Tcp(asked) if *asked == addresses(open.1));
         if !immediate {
@@ -574,7 +574,7 @@ fn alarm_ends_every_probe_at_once() {
         let mut raised = [PollFd::new(&heard, PollFlags::IN)];
         rustix::event::poll(&mut raised, None).unwrap();
         // The alarm is raised, and takes precedence.
-        let waited = probe.wait(heard.as_fd(), begun + PATIENCE, "it");
+        let waited = probe.wait(Alarm::only(heard.as_fd()), begun + PATIENCE, "it");
         assert_eq!(waited, Waited::Alarm, "{probe}");
         assert!(begun.elapsed() < PATIENCE / 2, "{probe}");
     }
@@ -586,7 +586,7 @@ fn byte_in_the_alarm_pipe_is_an_alarm() {
     rustix::io::write(&kept, b"x").unwrap();
     let (_closed, address) = closed_port();
     let deadline = Instant::now() + PATIENCE;
-    let waited = Probe::Tcp(addresses(address)).wait(heard.as_fd(), deadline, "it");
+    let waited = Probe::Tcp(addresses(address)).wait(Alarm::only(heard.as_fd()), deadline, "it");
     assert_eq!(waited, Waited::Alarm);
 }
 
@@ -619,7 +619,7 @@ fn condition_is_checked_until_it_holds() {
         counted.fetch_add(1, Ordering::Relaxed) == 2
     });
     let end = Instant::now() + PATIENCE;
-    assert_eq!(third.wait(&info, silent.as_fd(), end), ready());
+    assert_eq!(third.wait(&info, Alarm::only(silent.as_fd()), end), ready());
     assert_eq!(checks.load(Ordering::Relaxed), 3);
 }
 
@@ -628,9 +628,12 @@ fn unmet_condition_ends_with_the_alarm_or_the_deadline() {
     let never = Condition::new(|_| false);
     let info = ServiceInfo::new(7, 8);
     let (silent, kept) = alarm();
-    let late = never.wait(&info, silent.as_fd(), Instant::now());
+    let late = never.wait(&info, Alarm::only(silent.as_fd()), Instant::now());
     assert!(matches!(late, Waited::Late { .. }), "{late:?}");
     drop(kept);
     let end = Instant::now() + PATIENCE;
-    assert_eq!(never.wait(&info, silent.as_fd(), end), Waited::Alarm);
+    assert_eq!(
+        never.wait(&info, Alarm::only(silent.as_fd()), end),
+        Waited::Alarm
+    );
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use crate::engine::client::Client;
 use crate::engine::describe::describe;
-use crate::engine::platform::{CHECK_SUSPENDED, ObjectOf, Platform as _};
+use crate::engine::platform::Platform as _;
 use crate::engine::unhealthy::serving_instance;
 use crate::engine::waiting::Waiting;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::info::ServiceInfo;
-use crate::kernel::{Fault, Kernel as _, Missing, Object as _, Step};
+use crate::kernel::{Fault, Kernel as _, Missing, Object as _};
 use crate::launch::own_start::{is_own_start, own_start};
 use crate::namespace::RecordWatch;
 use crate::runtime::deadline::{Deadline, Patience};
@@ -85,7 +85,7 @@ pub(crate) fn wait_unlocked_here(
             }
         };
         let deadline = patience.deadline(announced);
-        let woken = wait_until(client, &object, deadline);
+        let woken = client.platform.wait_unlocked_here(&object, deadline);
         pollster::block_on(waiting.end());
         match woken {
             None => return Ok(false),
@@ -93,23 +93,6 @@ pub(crate) fn wait_unlocked_here(
             Some(Ok(true) | Err(Fault::Removed)) => return Ok(true),
             Some(Ok(false)) => waited = Some((announced, deadline, patience)),
             Some(Err(Fault::Refused(error))) => return Err(error),
-        }
-    }
-}
-
-/// Sleeps until no process holds the lock, or the deadline. Continues a suspended supervisor, at first and while this
-/// thread sleeps. Returns `None` if the kernel has no such wait.
-fn wait_until(
-    client: &Client<Host>,
-    object: &ObjectOf<Host>,
-    deadline: Deadline,
-) -> Option<Step<bool>> {
-    loop {
-        pollster::block_on(client.platform.resume_supervisor(object));
-        let left = deadline.left();
-        match object.wait_unlocked_within(left.min(CHECK_SUSPENDED)) {
-            Some(Ok(false)) if left > CHECK_SUSPENDED => {}
-            waited => return waited,
         }
     }
 }

@@ -11,6 +11,9 @@ const SHADOW_MEMORY: u64 = 1 << 40;
 
 /// Returns the private memory in `/proc/self/maps` that a supervisor does not need.
 ///
+/// A range may contain gaps between mappings, so that one system call unmaps everything between two mappings that are
+/// kept. The child has one thread, so nothing is mapped into the gaps.
+///
 /// The result does not contain the programs and libraries that are `needed`, with the memory right after each of them
 /// (its zeroed data), shared memory, the kernel's own mappings, and the ranges in `keep`. If it is unknown which
 /// libraries are needed, the result contains no memory that is backed by a file.
@@ -22,6 +25,7 @@ pub(super) fn dispensable(maps: &str, keep: &[Range], needed: Option<&Needed>) -
     let needed = needed.and_then(|needed| needed_files(&mappings, needed));
     let mut dispensable = Vec::new();
     let mut file_end = 0;
+    let mut kept_end = 0;
     for mapping in &mappings {
         let Mapping {
             range, permissions, ..
@@ -36,12 +40,14 @@ pub(super) fn dispensable(maps: &str, keep: &[Range], needed: Option<&Needed>) -
         };
         let follows_file = range.start == file_end;
         if (mapping.is_file() && is_kept_file) || (follows_file && mapping.name.is_empty()) {
-            file_end = range.end;
+            (file_end, kept_end) = (range.end, range.end);
             continue;
         }
         let is_kernels = mapping.name.starts_with("[v") || mapping.name == "[shadow";
         if is_private && !is_kernels {
-            push_without(range, keep, &mut dispensable);
+            push_without(range, keep, kept_end, &mut dispensable);
+        } else {
+            kept_end = range.end;
         }
     }
     dispensable
@@ -105,24 +111,41 @@ fn needed_files<'a>(mappings: &[Mapping<'a>], needed: &Needed) -> Option<Vec<[&'
 }
 
 /// Adds the pieces of `range` outside of `keep`. The kernel shows adjacent mappings with equal attributes as one range,
-/// so a kept range may be anywhere in it.
-fn push_without(range: Range, keep: &[Range], pieces: &mut Vec<Range>) {
-    let Some((kept, rest)) = keep.split_first() else {
-        if range.start < range.end {
-            pieces.push(range);
+/// so a kept range may be anywhere in it. Nothing is kept between `kept_end` and `range`, except the ranges in `keep`.
+fn push_without(range: Range, keep: &[Range], kept_end: usize, pieces: &mut Vec<Range>) {
+    let mut rest = range;
+    while rest.start < rest.end {
+        // The first kept range that ends after the start of the rest.
+        let kept = keep.iter().filter(|kept| kept.start < kept.end);
+        let next = kept
+            .filter(|kept| kept.end > rest.start)
+            .min_by_key(|kept| kept.start);
+        let end = next.map_or(rest.end, |kept| kept.start.min(rest.end));
+        if rest.start < end {
+            push(
+                Range {
+                    start: rest.start,
+                    end,
+                },
+                keep,
+                kept_end,
+                pieces,
+            );
         }
-        return;
-    };
-    let below = Range {
-        end: range.end.min(kept.start),
-        ..range
-    };
-    let above = Range {
-        start: range.start.max(kept.end),
-        ..range
-    };
-    push_without(below, rest, pieces);
-    push_without(above, rest, pieces);
+        rest.start = next.map_or(rest.end, |kept| kept.end.max(end));
+    }
+}
+
+/// Adds a piece. If nothing is kept between this piece and the last one, extends the last one.
+fn push(piece: Range, keep: &[Range], kept_end: usize, pieces: &mut Vec<Range>) {
+    if let Some(last) = pieces.last_mut() {
+        let is_kept = |kept: &Range| kept.start < piece.start && kept.end > last.end;
+        if last.end >= kept_end && !keep.iter().any(is_kept) {
+            last.end = piece.end;
+            return;
+        }
+    }
+    pieces.push(piece);
 }
 
 fn parse_range(field: &str) -> Option<Range> {
@@ -187,25 +210,15 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]
 
     #[test]
     fn dispensable_memory_contains_foreign_programs_and_libraries() {
-        let foreign = [
-            (0x5555_5555_4000, 0x5555_55a5_4000),
-            (0x5555_55a5_4000, 0x5555_55a8_4000),
-            (0x5555_55a8_4000, 0x5555_55ac_4000),
-            (0x7fff_f100_0000, 0x7fff_f101_0000),
-        ];
-        let crypto = [
-            (0x7fff_f600_0000, 0x7fff_f610_0000),
-            (0x7fff_f610_0000, 0x7fff_f620_0000),
-        ];
-        let threads = [(0x7fff_f500_0000, 0x7fff_f502_0000)];
-        assert_eq!(
-            found_beside(&[0x7fff_f400_2000]),
-            [&foreign[..], &threads, &crypto].concat()
-        );
+        // The interpreter and its locale, up to the shared memory.
+        let foreign = (0x5555_5555_4000, 0x7fff_f101_0000);
+        let crypto = (0x7fff_f600_0000, 0x7fff_f620_0000);
+        let with_threads = (0x7fff_f500_0000, 0x7fff_f620_0000);
+        assert_eq!(found_beside(&[0x7fff_f400_2000]), [foreign, with_threads]);
         // A function is in a library that belongs to the C library.
         assert_eq!(
             found_beside(&[0x7fff_f400_2000, 0x7fff_f500_0008]),
-            [&foreign[..], &crypto].concat()
+            [foreign, crypto]
         );
     }
 
@@ -222,8 +235,7 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]
         assert_eq!(
             found(&[]),
             [
-                (0x5555_5560_0000, 0x5555_5570_0000),
-                (0x7fff_f000_0000, 0x7fff_f400_0000),
+                (0x5555_5560_0000, 0x7fff_f400_0000),
                 (0x7fff_f600_0000, 0x7fff_f600_2000),
                 (0x7fff_fff0_0000, 0x7fff_ffff_f000),
             ]
@@ -255,8 +267,7 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]
         assert_eq!(
             found(&keep),
             [
-                (0x5555_5560_0000, 0x5555_5570_0000),
-                (0x7fff_f000_0000, 0x7fff_f200_0000),
+                (0x5555_5560_0000, 0x7fff_f200_0000),
                 (0x7fff_f203_0000, 0x7fff_f400_0000),
                 (0x7fff_fff0_0000, 0x7fff_ffff_0000),
             ]

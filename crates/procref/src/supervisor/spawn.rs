@@ -4,7 +4,6 @@
 #![expect(unsafe_code, reason = "fork, and the addresses of this thread's data")]
 
 use std::ffi::CString;
-use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -26,6 +25,7 @@ use super::receive::not_registered;
 use crate::command::Prepared;
 use crate::crash::{self, Point};
 use crate::error::{Error, Result};
+use crate::file::read_proc;
 use crate::key::ServiceKey;
 use crate::process::supervisor_title;
 use crate::record;
@@ -38,8 +38,9 @@ pub(crate) use attendant::Attendant;
 /// Time for a supervisor to register.
 const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Number of mappings that other threads may add between the two reads of `/proc/self/maps`.
-const SPARE_RANGES: usize = 64;
+/// Number of ranges that an arena has room for at first. A process has about ten: one between any two mappings that its
+/// supervisor keeps.
+const RANGES: usize = 256;
 
 /// Size of a thread's own data before and after the two known addresses of it.
 const THREAD_DATA_MARGIN: usize = 128 << 10;
@@ -99,29 +100,15 @@ pub(crate) fn fork_supervisor(
     let dir = c_string(key.namespace.dir().as_os_str().as_bytes());
     let files = record::files(key).map(|path| c_string(path.as_os_str().as_bytes()));
     let failure_note = c_string(record::failures::path(key).as_os_str().as_bytes());
-    let maps = || read_text("/proc/self/maps").map_err(failed(key, "read /proc/self/maps"));
     let arguments = arguments();
-    let needed = needed();
 
-    let ranges_size = (maps()?.lines().count() + SPARE_RANGES) * size_of::<Range>();
     let texts = files.iter().chain([&title, &dir, &failure_note]);
     let texts_size: usize = texts.map(|text| text.as_bytes_with_nul().len()).sum();
     let program_size = launch.map_or(0, |launch| {
         prepare::program_size(launch.program) + prepare::log_size(&launch.program.supervised_log)
     });
-    let size = size_of::<SupervisorSpec>() + ranges_size + texts_size + program_size;
-    let mut arena = Arena::new(size).map_err(failed(key, "map memory"))?;
-    let keep = [
-        arena.range(),
-        thread_data(),
-        shadow_stack(),
-        Range::around(arguments.start, arguments.length(), 0),
-    ];
-    // Read the list again after the arena is mapped. Other threads map and unmap memory at any time, and the
-    // arena may be at the address of an earlier mapping. Later changes by other threads are harmless, because
-    // the child needs neither the memory that they unmap nor the memory that they map.
-    let mut ranges = dispensable(&maps()?, &keep, needed.as_ref());
-    ranges.truncate(ranges_size / size_of::<Range>());
+    let size = size_of::<SupervisorSpec>() + texts_size + program_size;
+    let (mut arena, ranges) = map_arena(key, size, arguments)?;
     let service = launch.map(|launch| ServiceSpec {
         launch: launch.spec,
         program: prepare::program(&mut arena, launch),
@@ -152,9 +139,35 @@ pub(crate) fn fork_supervisor(
     Ok(attendant)
 }
 
+/// Maps an arena with room for `size` bytes and for the list of the memory that the child unmaps. Returns both.
+fn map_arena(key: &ServiceKey, size: usize, arguments: Range) -> Result<(Arena, Vec<Range>)> {
+    let needed = needed();
+    let mut room = RANGES;
+    loop {
+        let ranges_size = room * size_of::<Range>();
+        let arena = Arena::new(size + ranges_size).map_err(failed(key, "map memory"))?;
+        let keep = [
+            arena.range(),
+            thread_data(),
+            shadow_stack(),
+            Range::around(arguments.start, arguments.length(), 0),
+        ];
+        // Read the list after the arena is mapped, because the arena may be at the address of an earlier mapping. Later
+        // changes by other threads are harmless, because the child needs neither the memory that they unmap nor the
+        // memory that they map.
+        let maps = read_text("/proc/self/maps").map_err(failed(key, "read /proc/self/maps"))?;
+        let ranges = dispensable(&maps, &keep, needed.as_ref());
+        if ranges.len() <= room {
+            return Ok((arena, ranges));
+        }
+        // Other threads may map more memory before the list is read again.
+        room = ranges.len() + RANGES;
+    }
+}
+
 /// Reads a file of `/proc`. It may contain names that are not UTF-8, which are not used.
 fn read_text(path: &str) -> io::Result<String> {
-    let bytes = fs::read(path)?;
+    let bytes = read_proc(path)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

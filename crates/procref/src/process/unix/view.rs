@@ -7,6 +7,7 @@ use rustix::fs::{AtFlags, CWD};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::file::read_proc;
 use crate::process::View;
 
 /// The [namespaces(7)](https://man7.org/linux/man-pages/man7/namespaces.7.html) of this thread. A thread can be in
@@ -77,8 +78,9 @@ fn check_proc() -> Result<()> {
         ),
         source: None,
     };
-    let status = match fs::read_to_string("/proc/self/status") {
-        Ok(status) => status,
+    let status = match read_proc("/proc/self/status") {
+        // The name of the program, which is not used, may contain any bytes.
+        Ok(status) => String::from_utf8_lossy(&status).into_owned(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(wrong(match fs::exists("/proc/version") {
                 Ok(true) => "it shows the processes of another pid namespace, and not this process",

@@ -8,6 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::ready::ATTEMPT;
+use crate::runtime::periodic::Periodic;
 
 /// The result of one probe.
 #[derive(Debug)]
@@ -30,17 +31,38 @@ pub(in crate::ready) enum WakeReason {
     Time,
 }
 
+/// The alarm: a descriptor that becomes readable or hung up when the service has exited.
+#[derive(Clone, Copy)]
+pub(crate) struct Alarm<'a> {
+    fd: BorrowedFd<'a>,
+    /// A call that is repeated during each wait.
+    periodic: Option<&'a Periodic<'a>>,
+}
+
+impl<'a> Alarm<'a> {
+    pub(crate) fn new(fd: BorrowedFd<'a>, periodic: &'a Periodic<'a>) -> Self {
+        let periodic = Some(periodic);
+        Self { fd, periodic }
+    }
+
+    /// Returns an alarm without a periodic call.
+    #[cfg(test)]
+    pub(crate) fn only(fd: BorrowedFd<'a>) -> Self {
+        Self { fd, periodic: None }
+    }
+}
+
 /// The deadline of a wait, and the alarm that ends it early.
 pub(in crate::ready) struct ReadinessWait<'a> {
     /// With `None`, a wait ends only at its deadline.
-    alarm: Option<BorrowedFd<'a>>,
+    alarm: Option<Alarm<'a>>,
     until: Instant,
     /// The time limit of one attempt.
     attempt: Duration,
 }
 
 impl<'a> ReadinessWait<'a> {
-    pub(in crate::ready) fn new(alarm: BorrowedFd<'a>, until: Instant) -> Self {
+    pub(in crate::ready) fn new(alarm: Alarm<'a>, until: Instant) -> Self {
         Self {
             alarm: Some(alarm),
             until,
@@ -105,10 +127,12 @@ impl<'a> ReadinessWait<'a> {
     /// not make it ready.
     fn poll<'b>(&'b self, watched: impl IntoIterator<Item = PollFd<'b>>) -> WakeReason {
         let alarm = self.alarm.iter();
-        let alarm = alarm.map(|alarm| PollFd::from_borrowed_fd(*alarm, PollFlags::IN));
+        let alarm = alarm.map(|alarm| PollFd::from_borrowed_fd(alarm.fd, PollFlags::IN));
         let mut fds: Vec<PollFd<'_>> = alarm.chain(watched).collect();
+        let periodic = self.alarm.and_then(|alarm| alarm.periodic);
         loop {
             let left = self.left();
+            let left = periodic.map_or(left, |periodic| periodic.run().min(left));
             let timeout = Timespec {
                 tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: left.subsec_nanos().into(),
