@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks the crate procref-etcd: formatting, the model of the link, and links on a real etcd of three members on the
-# loopback interface. Needs protoc with its include files (Debian: protobuf-compiler, libprotobuf-dev).
+# Checks the crate procref-etcd: formatting, the model of the link, links on a real etcd of one or three members on the
+# loopback interface, and the command line with them. Needs protoc with its include files (Debian: protobuf-compiler, libprotobuf-dev).
 #
 #     scripts/etcd.sh [TEST...]       the names of tests, such as g10
 set -euo pipefail
@@ -17,4 +17,8 @@ fi
 
 crate=(--locked --manifest-path crates/procref-etcd/Cargo.toml --target-dir target/etcd)
 cargo fmt --manifest-path crates/procref-etcd/Cargo.toml --check
-cargo test "${crate[@]}" -- "$@"
+cargo test "${crate[@]}" --lib --bins --test access --test etcd --test link -- "$@"
+cargo test "${crate[@]}" --doc -- "$@"
+# Last, because the tests beside this script compile it, too, and hold the lock of target/ for so long.
+cargo build --locked --bin procref
+PROCREF_TEST_PROCREF=$PWD/target/debug/procref cargo test "${crate[@]}" --test command_line -- "$@"

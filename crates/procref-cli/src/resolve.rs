@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use procref::{Listed, Mismatch, Services, SharedService, State, Status};
+use procref_config::cluster;
 use procref_config::environment::{self, Variables};
 use procref_config::files::find::FILE_NAME;
 use procref_config::resolved::ResolvedServices;
@@ -37,6 +38,7 @@ pub(crate) fn services(
         }
         (None, None) => {}
     }
+    apply_cluster(globals, &mut resolved, flags)?;
     // The options can replace the command that has `{port}`.
     if let Some((spec, variable)) = resolved
         .named()
@@ -50,6 +52,35 @@ pub(crate) fn services(
     }
     check(globals, &resolved, flags)?;
     Ok(resolved)
+}
+
+/// Applies `--cluster` or its variable to the services that the command names.
+fn apply_cluster(
+    globals: &Globals,
+    resolved: &mut ResolvedServices,
+    flags: &ServiceFlags,
+) -> Result<()> {
+    if let Some(text) = flags.cluster.as_ref().filter(|text| !text.is_empty()) {
+        let url = config::read(globals)?.cluster(text);
+        let url = url.map_err(|reason| Error::Usage(format!("--cluster: {reason}")))?;
+        for spec in resolved.named_mut() {
+            spec.cluster.get_or_insert_default().url.clone_from(&url);
+        }
+    }
+    for spec in resolved.all().filter(|spec| spec.cluster.is_some()) {
+        let service = shown(&spec.name);
+        if let Some(reason) = spec.unshareable_reason() {
+            return Err(Error::Usage(format!("service `{service}`: {reason}")));
+        }
+        if spec.start.is_some() && !cluster::is_installed(&helper::path()) {
+            return Err(Error::Usage(format!(
+                "service `{service}`: the program {}, which shares a service among hosts, is neither beside procref nor in \
+                 the PATH (install it: `cargo install --path crates/procref-etcd` in a checkout)",
+                cluster::PROGRAM
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn by_names(globals: &Globals, names: &[String]) -> Result<ResolvedServices> {

@@ -39,8 +39,19 @@ pub(crate) struct ServiceFlags {
     /// Condition under which the service is ready
     #[arg(help = format!("Condition under which the service is ready: {}", value_parsers::READY))]
     #[arg(long_help = format!("Condition under which the service is ready: {}\n\n{READY_DEFAULT}", value_parsers::READY))]
-    #[arg(long, value_name = "WHEN", value_parser = value_parsers::ready)]
-    pub(crate) ready: Option<When>,
+    #[arg(long, value_name = "WHEN", value_parser = readiness)]
+    pub(crate) ready: Option<Readiness>,
+
+    /// Cluster whose hosts share the service: a URL such as etcd://h1,h2,h3/ci, or the name of one in procref.toml
+    ///
+    /// The program procref-etcd must be installed. See https://github.com/putao520/procref/blob/HEAD/docs/cluster.md.
+    #[arg(
+        long,
+        value_name = "URL|NAME",
+        env = "PROCREF_CLUSTER",
+        hide_env_values = true
+    )]
+    pub(crate) cluster: Option<String>,
 
     /// Health check at every join
     #[arg(help = format!("Health check at every join: {}", value_parsers::HEALTH))]
@@ -113,7 +124,10 @@ impl ServiceFlags {
         spec.env.extend(self.env.iter().cloned());
         replace(&mut spec.cwd, &self.cwd);
         replace(&mut spec.port, &self.port);
-        replace(&mut spec.ready, &self.ready);
+        if let Some(Readiness { text, when }) = &self.ready {
+            spec.ready = Some(when.clone());
+            spec.ready_text = Some(text.clone());
+        }
         replace(&mut spec.health, &self.health);
         replace(&mut spec.health_timeout, &self.health_timeout);
         replace(&mut spec.stop_signal, &self.stop_signal);
@@ -158,6 +172,18 @@ pub(crate) struct Argv(pub(crate) Vec<OsString>);
 
 fn argv(text: &str) -> Result<Argv, String> {
     value_parsers::argv(text).map(Argv)
+}
+
+/// A readiness condition with its text.
+#[derive(Clone, Debug)]
+pub(crate) struct Readiness {
+    text: String,
+    when: When,
+}
+
+fn readiness(text: &str) -> Result<Readiness, String> {
+    let (text, when) = (text.to_owned(), value_parsers::ready(text)?);
+    Ok(Readiness { text, when })
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -1,11 +1,12 @@
 //! Builds the library's service from its description.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use procref::{Ready, ServiceCommand, SharedService, SharedServiceBuilder};
 
 use crate::definition;
-use crate::files::template::literal;
+use crate::files::template::{literal, uses_port};
 use crate::prestart::{self, command_line};
 use crate::relative_paths;
 use crate::spec::ServiceSpec;
@@ -30,13 +31,13 @@ impl ServiceSpec {
         if let Some(text) = &self.fingerprint {
             builder = builder.fingerprint(text, self.mismatch.unwrap_or_default());
         }
-        if let Some(grace) = self.grace {
+        if let Some(grace) = self.stop_timeout() {
             builder = builder.stop_timeout(grace);
         }
         if let Some(linger) = self.linger {
             builder = builder.linger(linger);
         }
-        if let Some(limit) = self.start_timeout {
+        if let Some(limit) = self.start_limit() {
             builder = builder.start_timeout(limit);
         }
         if let Some(limit) = self.wait_timeout {
@@ -49,6 +50,10 @@ impl ServiceSpec {
     }
 
     fn command(&self, helper: &Path) -> Option<ServiceCommand> {
+        if let Some(cluster) = &self.cluster {
+            let command = self.link_command(cluster, helper)?;
+            return Some(self.with_surroundings(command));
+        }
         let words = command_line::wrap(self, helper, self.start.as_ref()?);
         let (program, args) = words.split_first()?;
         let mut command = ServiceCommand::new(program).args(args);
@@ -58,15 +63,7 @@ impl ServiceSpec {
             Some(Port::Auto) => command = command.env("PORT", "{port}"),
             None => {}
         }
-        for (name, path) in relative_paths::absolute_variables() {
-            command = command.env(name, literal(path.as_os_str()));
-        }
-        for (name, value) in &self.env {
-            command = command.env(name, command_line::variable(self, value));
-        }
-        if let Some(dir) = &self.cwd {
-            command = command.current_dir(dir);
-        }
+        command = self.with_surroundings(command);
         let is_prestart_needed = self.prestart.is_needed();
         command = match &self.ready {
             Some(When::Asked(ready)) => command.ready(ready.clone()),
@@ -91,10 +88,28 @@ impl ServiceSpec {
         if let Some(signal) = self.stop_signal {
             command = command.stop_signal(signal);
         }
-        command = match &self.log {
+        Some(command)
+    }
+
+    /// Sets the environment, the working directory and the log.
+    fn with_surroundings(&self, mut command: ServiceCommand) -> ServiceCommand {
+        for (name, path) in relative_paths::absolute_variables() {
+            command = command.env(name, literal(path.as_os_str()));
+        }
+        for (name, value) in &self.env {
+            let value = match self.cluster {
+                // The link fills it in.
+                Some(_) if uses_port(value) => literal(OsStr::new(value)),
+                _ => command_line::variable(self, value),
+            };
+            command = command.env(name, value);
+        }
+        if let Some(dir) = &self.cwd {
+            command = command.current_dir(dir);
+        }
+        match &self.log {
             Some(log) => command.log(log),
             None => command.keep_log(),
-        };
-        Some(command)
+        }
     }
 }

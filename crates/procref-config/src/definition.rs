@@ -47,6 +47,15 @@ pub fn of(spec: &ServiceSpec) -> Definition {
         ("linger", spec.linger.map(time)),
         ("log", spec.log.as_ref().map(|log| lossy(log.as_os_str()))),
         ("user", spec.prestart.user.clone()),
+        ("cluster", spec.cluster.as_ref().map(|it| it.url.clone())),
+        (
+            "advertise",
+            spec.cluster.as_ref().and_then(|it| it.advertise.clone()),
+        ),
+        (
+            "takeover",
+            spec.cluster.as_ref().and_then(|it| it.takeover.clone()),
+        ),
         (
             DEPENDS_ON,
             unless_empty(&spec.prestart.dependencies, |all| {
@@ -186,7 +195,7 @@ mod tests {
     #[test]
     fn differences_name_each_changed_setting() {
         type Change = (&'static str, fn(&mut ServiceSpec));
-        let changes: [Change; 13] = [
+        let changes: [Change; 14] = [
             ("start", |it| {
                 it.start = Some(vec!["server".into(), "a".into(), "b".into()])
             }),
@@ -204,6 +213,9 @@ mod tests {
             ("grace", |it| it.grace = Some(Duration::MAX)),
             ("linger", |it| it.linger = Some(Duration::from_secs(2))),
             ("log", |it| it.log = Some("/log".into())),
+            ("cluster", |it| {
+                it.cluster = Some(crate::cluster::ClusterSpec::default())
+            }),
         ];
         let plain = spec(|_| {});
         assert_eq!(differ(&plain, &spec(|_| {})), [""; 0]);

@@ -11,6 +11,16 @@ pub const METADATA: &str = "PROCREF_META_";
 /// The variables about the one service that a program uses.
 pub const OWN: [&str; 4] = ["PROCREF_PORT", "PROCREF_PID", "PROCREF_NAME", "PROCREF_DIR"];
 
+/// The variables about a service of a cluster, with the keys of its metadata.
+pub const OF_CLUSTER: [(&str, &str); 3] = [
+    ("PROCREF_HOST", "host"),
+    ("PROCREF_ADDRESS", "address"),
+    ("PROCREF_FENCE", "fence"),
+];
+
+/// The key of the metadata that only a link sends.
+const LINK: &str = "cluster_host";
+
 /// Variables of an environment. If a name is repeated, the last value counts.
 pub type Variables = Vec<(String, OsString)>;
 
@@ -59,6 +69,13 @@ fn about(service: &RunningService) -> Variables {
     ];
     if info.port() != 0 {
         variables.push(("PROCREF_PORT".to_owned(), info.port().to_string().into()));
+    }
+    // A link sends all of these.
+    if info.get_metadata(LINK).is_some() {
+        for (name, key) in OF_CLUSTER {
+            let value = info.get_metadata(key);
+            variables.extend(value.map(|value| (name.to_owned(), value.into())));
+        }
     }
     for (key, value) in info.metadata() {
         // The system's texts cannot contain a NUL.

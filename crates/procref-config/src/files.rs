@@ -18,6 +18,7 @@ use crate::spec::ServiceSpec;
 use crate::text::shown;
 
 mod check;
+mod clusters;
 mod dependency_order;
 pub mod diagnostic;
 pub mod find;
@@ -36,6 +37,7 @@ pub use check::{CheckedFiles, CheckedProgram, CheckedService};
 pub use json_schema::json_schema;
 pub use resolve::{FoundService, FoundServices};
 
+use clusters::Clusters;
 use diagnostic::{ConfigError, Diagnostic, SourceText, listed, suggestion};
 use find::{Trust, VARIABLE};
 use namespace::Namespace;
@@ -63,6 +65,7 @@ struct File {
     /// The file's directory, without links.
     root: PathBuf,
     services: BTreeMap<String, ConfiguredService>,
+    clusters: Clusters,
     /// The services of a command that names none.
     default: Option<Vec<String>>,
 }
@@ -328,15 +331,18 @@ impl File {
             .map(String::as_str)
             .chain(others.iter().copied())
             .collect();
+        let source = SourceText { file: &path, text };
+        let mut diagnostics = parsed.diagnostics;
+        let clusters = clusters::read(&parsed.clusters, source, &root, &mut diagnostics);
         let context = ServiceContext {
-            source: SourceText { file: &path, text },
+            source,
             root: &root,
             trust,
             shared: parsed.shared.unwrap_or(shared),
             names: &names,
+            clusters: &clusters,
         };
         let mut services = BTreeMap::new();
-        let mut diagnostics = parsed.diagnostics;
         for service in parsed.services {
             let name = service.name.clone();
             if let Some(service) = context.service(service, &mut diagnostics) {
@@ -361,6 +367,7 @@ impl File {
             path,
             root,
             services,
+            clusters,
             default,
         };
         diagnostics.extend(file.check_shared());

@@ -61,6 +61,8 @@ pub use acquired::{SideBySide, start_error};
 pub use error::library::Message;
 
 #[doc(hidden)]
+pub mod cluster;
+#[doc(hidden)]
 pub mod definition;
 #[doc(hidden)]
 pub mod environment;

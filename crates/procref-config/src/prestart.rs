@@ -28,3 +28,17 @@ use unix as sys;
 use windows as sys;
 
 pub(crate) use sys::{ready_after_exec, started, started_by_default};
+
+/// Delays the readiness probe until the program was executed, if the helper runs first.
+pub fn ready_after_helper(
+    command: procref::ServiceCommand,
+    words: &[std::ffi::OsString],
+) -> procref::ServiceCommand {
+    match words
+        .get(1)
+        .is_some_and(|word| word == protocol::SUBCOMMAND)
+    {
+        true => ready_after_exec(command),
+        false => command,
+    }
+}

@@ -63,6 +63,13 @@ impl ResolvedServices {
         self.named.iter().map(|&at| &self.services[at].spec)
     }
 
+    /// Returns the services that the caller named.
+    pub fn named_mut(&mut self) -> impl Iterator<Item = &mut ServiceSpec> {
+        let services = self.services.iter_mut().enumerate();
+        let named = &self.named;
+        services.filter_map(|(at, it)| named.contains(&at).then_some(&mut it.spec))
+    }
+
     /// Returns the first service that the caller named.
     pub(crate) fn first(&self) -> &ServiceSpec {
         &self.services[self.first_named()].spec

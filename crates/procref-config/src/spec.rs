@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use procref::{Mismatch, Ready, StopSignal};
 
+use crate::cluster::ClusterSpec;
 use crate::files::template::uses_port;
 use crate::prestart::dependency::Dependency;
 use crate::value_parsers::{Health, Port, When};
@@ -25,6 +26,8 @@ pub struct ServiceSpec {
     pub cwd: Option<PathBuf>,
     pub port: Option<Port>,
     pub ready: Option<When>,
+    /// The text of `ready`, as a link parses it.
+    pub ready_text: Option<String>,
     /// The health check at every join.
     pub health: Option<Health>,
     pub health_timeout: Option<Duration>,
@@ -37,6 +40,8 @@ pub struct ServiceSpec {
     pub mismatch: Option<Mismatch>,
     pub start_timeout: Option<Duration>,
     pub wait_timeout: Option<Duration>,
+    /// The cluster whose hosts share the service.
+    pub cluster: Option<ClusterSpec>,
     /// The work before the program.
     pub prestart: Prestart,
     /// Variables for the service's clients and dependents.
@@ -98,7 +103,7 @@ impl ServiceSpec {
     /// Returns `true` if the service has a port, or may send one when it is ready.
     pub fn may_have_port(&self) -> bool {
         let sends = matches!(&self.ready, Some(When::Asked(probe)) if probe.may_send_port());
-        sends || self.has_port()
+        sends || self.has_port() || self.cluster.is_some()
     }
 
     /// Returns the name of an exported variable that has the port of a service without one.

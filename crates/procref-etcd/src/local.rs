@@ -35,6 +35,8 @@ pub(crate) struct Local {
     pub(crate) start_timeout: Duration,
     /// The address for the clients of all hosts, with `{host}` and `{port}`.
     pub(crate) advertise: Option<String>,
+    /// The variables of the environment that are templates.
+    pub(crate) filled: Vec<String>,
 }
 
 impl Local {
@@ -50,6 +52,11 @@ impl Local {
             .env("PROCREF_FENCE", fence.to_string())
             .env_remove(PASSWORD)
             .keep_log();
+        for name in &self.filled {
+            if let Some(template) = std::env::var_os(name) {
+                command = command.env(name, template);
+            }
+        }
         command = match self.port {
             Some(Port::Fixed(port)) => command.env("PORT", "{port}").port(port),
             Some(Port::Auto) => command.env("PORT", "{port}"),
@@ -61,6 +68,8 @@ impl Local {
             Some(When::Started) => command.ready(Ready::at_once()),
             None => command,
         };
+        // The helper of procref prepares the data directory first.
+        command = procref_config::prestart::ready_after_helper(command, &self.command);
         if let Some(signal) = self.stop_signal {
             command = command.stop_signal(signal);
         }

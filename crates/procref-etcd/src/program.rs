@@ -85,6 +85,10 @@ struct LinkArguments {
     #[arg(long, value_name = "ADDRESS")]
     advertise: Option<String>,
 
+    /// Variable of the environment in which {port} and {dir} are filled in for the service
+    #[arg(long, value_name = "NAME")]
+    fill: Vec<String>,
+
     /// Start after an instance that vanished without an orderly stop
     #[arg(long, value_name = "WHEN", default_value = "lease")]
     takeover: Takeover,

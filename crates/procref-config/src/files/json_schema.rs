@@ -21,7 +21,12 @@ pub fn json_schema() -> Value {
     );
     let mut service = object(&keys::SERVICE);
     service.insert("required".to_owned(), json!(["start"]));
-    file.insert("definitions".to_owned(), json!({ "service": service }));
+    let mut cluster = object(&keys::CLUSTER);
+    cluster.insert("required".to_owned(), json!(["url"]));
+    file.insert(
+        "definitions".to_owned(),
+        json!({ "service": service, "cluster": cluster }),
+    );
     Value::Object(file)
 }
 
@@ -77,6 +82,10 @@ fn form(form: &Form) -> Value {
             "type": "object",
             "additionalProperties": { "$ref": "#/definitions/service" },
         }),
+        Form::Clusters => json!({
+            "type": "object",
+            "additionalProperties": { "$ref": "#/definitions/cluster" },
+        }),
     }
 }
 
@@ -89,7 +98,7 @@ mod tests {
     use crate::files::find::Trust;
 
     /// Values of all types, as TOML.
-    const VALUES: [&str; 30] = [
+    const VALUES: [&str; 32] = [
         "''",
         "'text'",
         "'5s'",
@@ -105,6 +114,8 @@ mod tests {
         "'ready'",
         "'join'",
         "'maybe'",
+        "'manual'",
+        "'etcd://h'",
         "0",
         "1",
         "70000",
@@ -234,6 +245,7 @@ mod tests {
                     "health-timeout" => "start = 'x'\nport = 1\nhealth = 'tcp'",
                     "mismatch" => "start = 'x'\nfingerprint = '1'",
                     "ready" | "health" => "start = 'x {port}'",
+                    "advertise" | "takeover" => "start = 'x'\ncluster = 'etcd://h'",
                     _ => "start = 'x'",
                 };
                 let text = format!("[services.s]\n{needed}\n{key} = {value}\n");

@@ -34,6 +34,8 @@ pub enum Form {
     Variables,
     /// A table of tables with the keys of [`SERVICE`].
     Services,
+    /// A table of tables with the keys of [`CLUSTER`].
+    Clusters,
 }
 
 const fn key(name: &'static str, form: Form, about: &'static str) -> Key {
@@ -41,7 +43,7 @@ const fn key(name: &'static str, form: Form, about: &'static str) -> Key {
 }
 
 /// The keys at the top level of a file.
-pub static FILE: [Key; 3] = [
+pub static FILE: [Key; 4] = [
     key(
         "services",
         Form::Services,
@@ -57,10 +59,51 @@ pub static FILE: [Key; 3] = [
         Form::Names,
         "The services of `procref run -- COMMAND` and `procref env`, which name none.",
     ),
+    key(
+        "clusters",
+        Form::Clusters,
+        "Clusters of etcd whose hosts share services, each as a table [clusters.NAME].",
+    ),
+];
+
+/// The keys of a cluster.
+pub static CLUSTER: [Key; 7] = [
+    key(
+        "url",
+        Form::Pattern("^etcds?://", &["etcd://h1,h2,h3/ci", "etcds://h1:2379/ci"]),
+        "The members and the prefix of the keys: etcd://HOST[:PORT],HOST/PREFIX, or etcds:// for TLS.",
+    ),
+    key(
+        "ttl",
+        Form::Time,
+        "How long a reference lasts without a renewal, in whole seconds. By default, as short as the grace of the service \
+         allows, and at least 15s.",
+    ),
+    key("user", Form::NonEmptyText, "The user of the cluster."),
+    key(
+        "password-file",
+        Form::NonEmptyText,
+        "A file with the password, readable only by its owner. The default is $PROCREF_CLUSTER_PASSWORD.",
+    ),
+    key(
+        "ca",
+        Form::NonEmptyText,
+        "The certificate of the authority that signed those of the members.",
+    ),
+    key(
+        "cert",
+        Form::NonEmptyText,
+        "The certificate of this client.",
+    ),
+    key(
+        "key",
+        Form::NonEmptyText,
+        "The key of that certificate, readable only by its owner.",
+    ),
 ];
 
 /// The keys of a service, in the order in which messages list them.
-pub static SERVICE: [Key; 23] = [
+pub static SERVICE: [Key; 26] = [
     key(
         "start",
         Form::Command,
@@ -189,6 +232,23 @@ pub static SERVICE: [Key; 23] = [
         Form::Boolean,
         "true for one service for all projects and checkouts. The default is that of the file, which is false.",
     ),
+    key(
+        "cluster",
+        Form::NonEmptyText,
+        "The cluster whose hosts share the service: the name of a table [clusters.NAME], or a URL.",
+    ),
+    key(
+        "advertise",
+        Form::NonEmptyText,
+        "The address of a service of a cluster for the clients of all hosts. {host} is the name of the service's host. The \
+         default is {host}:{port}.",
+    ),
+    key(
+        "takeover",
+        Form::Choice(&["lease", "manual"]),
+        "When a host of a cluster may start the service after a host that was lost: when its lease ends, or only after \
+         `procref-etcd forget`. The default is lease.",
+    ),
 ];
 
 /// The names of [`FILE`].
@@ -196,6 +256,9 @@ pub(super) const OF_FILE: &[&str] = &names(&FILE);
 
 /// The names of [`SERVICE`].
 pub(super) const OF_SERVICE: &[&str] = &names(&SERVICE);
+
+/// The names of [`CLUSTER`].
+pub(super) const OF_CLUSTER: &[&str] = &names(&CLUSTER);
 
 const fn names<const N: usize>(keys: &[Key; N]) -> [&'static str; N] {
     let mut names = [""; N];

@@ -10,8 +10,8 @@ use toml::de::{DeArray, DeTable, DeValue, ValueDeserializer};
 
 use super::diagnostic::{ConfigError, Diagnostic, SourceText, suggestion};
 use super::foreign_keys;
-use super::keys::{OF_FILE, OF_SERVICE};
-use super::schema::ServiceKeys;
+use super::keys::{OF_CLUSTER, OF_FILE, OF_SERVICE};
+use super::schema::{ClusterKeys, ServiceKeys};
 
 /// A file whose values have the right form.
 #[derive(Debug, Default)]
@@ -22,6 +22,8 @@ pub(super) struct ParsedFile {
     pub(super) names: Vec<String>,
     /// The services in the order of their names.
     pub(super) services: Vec<ParsedService>,
+    /// The clusters with their positions.
+    pub(super) clusters: Vec<(Spanned<String>, ClusterKeys)>,
     /// The errors so far. Valid parts are parsed anyway, so that all errors are reported at once.
     pub(super) diagnostics: Vec<Diagnostic>,
 }
@@ -84,6 +86,7 @@ impl Reader<'_> {
                     None => self.diagnostic(value.span(), "`shared` must be true or false"),
                 },
                 "default" => parsed.default = self.names(value),
+                "clusters" => parsed.clusters = self.clusters(value),
                 "services" => (parsed.names, parsed.services) = self.services(value),
                 other => {
                     let message = self.unknown_in_file(other, value.get_ref());
@@ -122,6 +125,42 @@ impl Reader<'_> {
         }
         let suggested = suggestion(key, OF_FILE.iter().copied());
         format!("unknown key `{key}`{suggested}")
+    }
+
+    fn clusters(&mut self, value: Spanned<DeValue<'_>>) -> Vec<(Spanned<String>, ClusterKeys)> {
+        let span = value.span();
+        let DeValue::Table(table) = value.into_inner() else {
+            self.diagnostic(span, "`clusters` must be a table; write `[clusters.NAME]`");
+            return Vec::new();
+        };
+        let mut clusters = Vec::new();
+        for (name, value) in table {
+            let (at, name) = (name.span(), name.into_inner().into_owned());
+            let unknown = match value.get_ref() {
+                DeValue::Table(keys) => keys
+                    .keys()
+                    .find(|key| !OF_CLUSTER.contains(&key.get_ref().as_ref()))
+                    .map(|key| (key.span(), key.get_ref().to_string())),
+                _ => None,
+            };
+            if let Some((at, key)) = unknown {
+                let suggested = suggestion(&key, OF_CLUSTER.iter().copied());
+                self.diagnostic(
+                    at,
+                    format!("cluster `{name}`: unknown key `{key}`{suggested}"),
+                );
+                continue;
+            }
+            let span = value.span();
+            match ClusterKeys::deserialize(ValueDeserializer::from(value)) {
+                Ok(keys) => clusters.push((Spanned::new(at, name), keys)),
+                Err(error) => {
+                    let message = format!("cluster `{name}`: {}", one_line(error.message()));
+                    self.diagnostic(error.span().unwrap_or(span), message);
+                }
+            }
+        }
+        clusters
     }
 
     fn services(&mut self, value: Spanned<DeValue<'_>>) -> (Vec<String>, Vec<ParsedService>) {

@@ -53,6 +53,24 @@ pub(super) struct ServiceKeys {
     pub(super) depends_on: Vec<Spanned<String>>,
     pub(super) user: Option<Spanned<String>>,
     pub(super) shared: Option<bool>,
+    pub(super) cluster: Option<Spanned<String>>,
+    pub(super) advertise: Option<Spanned<String>>,
+    #[serde(default, deserialize_with = "takeover")]
+    pub(super) takeover: Option<String>,
+}
+
+/// The table of a cluster.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct ClusterKeys {
+    pub(super) url: Spanned<String>,
+    #[serde(default, deserialize_with = "interval")]
+    pub(super) ttl: Option<Duration>,
+    pub(super) user: Option<String>,
+    pub(super) password_file: Option<String>,
+    pub(super) ca: Option<String>,
+    pub(super) cert: Option<String>,
+    pub(super) key: Option<String>,
 }
 
 /// A program and its arguments: one text with the quotes of a shell, or an array of texts.
@@ -235,6 +253,16 @@ fn mismatch<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Mismatch>, D::E
         "separate" => Ok(Mismatch::Separate),
         _ => Err(format!(
             "unknown action {text:?}; expected \"refuse\", \"join\" or \"separate\""
+        )),
+    })
+}
+
+fn takeover<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    let expected = "\"lease\" or \"manual\"";
+    parse_text(from, expected, |text| match text {
+        "lease" | "manual" => Ok(text.to_owned()),
+        _ => Err(format!(
+            "unknown action {text:?}; expected \"lease\" or \"manual\""
         )),
     })
 }

@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 
+use super::clusters::{self, Clusters};
 use super::diagnostic::{Diagnostic, SourceText, suggestion};
 use super::find::Trust;
 use super::host::HostText;
 use super::parse::ParsedService;
 use super::schema::{CommandWords, Scalar};
 use super::template::{AtStart, OWN, fill, uses};
+use crate::cluster::ClusterSpec;
 use crate::spec::{Prestart, ServiceSpec};
 
 mod paths;
@@ -56,6 +58,8 @@ pub(super) struct ServiceContext<'a> {
     pub(super) shared: bool,
     /// The names of all services that can be dependencies.
     pub(super) names: &'a [&'a str],
+    /// The clusters of the file.
+    pub(super) clusters: &'a Clusters,
 }
 
 impl ServiceContext<'_> {
@@ -141,10 +145,10 @@ impl ServiceContext<'_> {
         // The library fills in these texts, and it has no values of other services.
         let by_library = |text: &str| fill(text, OWN, value_of);
         let filled = |text: &str| fill(text, AtStart(&depends_on), value_of);
-        let mut ready = None;
+        let (mut ready, mut ready_text) = (None, None);
         if let Some(text) = &keys.ready {
             match self.readiness(text.get_ref(), by_library) {
-                Ok(when) => ready = Some(when),
+                Ok((when, text)) => (ready, ready_text) = (Some(when), Some(text)),
                 Err(reason) => refuse(Some(text.span()), format!("`ready`: {reason}")),
             }
         }
@@ -157,6 +161,33 @@ impl ServiceContext<'_> {
         } else if keys.health_timeout.is_some() && !is_invalid("health") {
             let what = "`health-timeout` needs `health`";
             refuse(None, what.to_owned());
+        }
+        let mut cluster = None;
+        if let Some(named) = &keys.cluster {
+            match clusters::find(named.get_ref(), self.clusters) {
+                Ok(url) => {
+                    cluster = Some(ClusterSpec {
+                        url,
+                        advertise: keys.advertise.as_ref().map(|it| it.get_ref().clone()),
+                        takeover: keys.takeover.clone(),
+                    });
+                }
+                Err(reason) => refuse(Some(named.span()), format!("`cluster`: {reason}")),
+            }
+        } else if !is_invalid("cluster") {
+            let needed = [
+                ("advertise", keys.advertise.is_some()),
+                ("takeover", keys.takeover.is_some()),
+            ];
+            for (key, _) in needed.into_iter().filter(|(_, is_set)| *is_set) {
+                refuse(None, format!("`{key}` needs `cluster`"));
+            }
+        }
+        if let Some(empty) = keys.advertise.as_ref().filter(|it| it.get_ref().is_empty()) {
+            refuse(
+                Some(empty.span()),
+                "`advertise`: the address is empty".to_owned(),
+            );
         }
         let argv = |words: &CommandWords| -> Vec<OsString> {
             let mut words = words.0.iter();
@@ -219,6 +250,8 @@ impl ServiceContext<'_> {
             cwd: cwd.as_deref().map(clean),
             port: keys.port,
             ready,
+            ready_text,
+            cluster,
             health,
             health_timeout: keys.health_timeout,
             stop_signal: keys.stop_signal,
@@ -239,6 +272,9 @@ impl ServiceContext<'_> {
             },
             ..ServiceSpec::named(&name)
         };
+        if let Some(reason) = spec.unshareable_reason() {
+            refuse(None, reason.to_owned());
+        }
         if let Some(variable) = spec.export_without_port() {
             let mut variables = keys.export.iter();
             let written = variables.find(|(name, _)| name.get_ref() == variable);

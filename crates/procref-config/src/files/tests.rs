@@ -4,6 +4,8 @@ use super::find::Trust;
 use super::*;
 use crate::recipes::{RECIPES, SKELETON};
 
+mod clusters;
+
 const PATH: &str = "/project/procref.toml";
 
 fn parse(text: &str) -> Result<File, ConfigError> {
@@ -125,7 +127,7 @@ fn errors_have_position_and_advice() {
         ),
         (
             "port = 5",
-            "1:1: unknown key `port`; available: `services`, `shared` and `default`",
+            "1:1: unknown key `port`; available: `services`, `shared`, `default` and `clusters`",
         ),
         ("shared = 1", "1:10: `shared` must be true or false"),
         (
@@ -335,8 +337,23 @@ fn skeleton_shows_each_key_with_a_valid_value() {
     assert!(text.contains("\nenv-file = "), "the key is shown");
     // Parsing reads the file, which does not exist here.
     let parsed = text.replace("\nenv-file = ", "\n# env-file = ");
+    let without = |text: &str, keys: &[&str]| {
+        let is_kept = |line: &&str| {
+            !keys
+                .iter()
+                .any(|key| line.starts_with(&format!("{key} = ")))
+        };
+        text.lines().filter(is_kept).collect::<Vec<_>>().join("\n")
+    };
     // The service depends on itself here. Parsing a file does not detect that.
-    parse(&parsed).expect("the settings in the comments are valid");
+    parse(&without(&parsed, &["cluster", "advertise", "takeover"]))
+        .expect("the settings in the comments are valid");
+    // A cluster cannot share a service with these.
+    parse(&without(
+        &parsed,
+        &["health", "health-timeout", "depends-on"],
+    ))
+    .expect("the settings of a cluster are valid");
     for key in keys::OF_SERVICE {
         let shown = |text: &str| {
             text.lines()

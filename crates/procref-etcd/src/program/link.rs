@@ -47,6 +47,7 @@ pub(super) async fn run(arguments: LinkArguments) -> Result<ExitCode> {
         grace: arguments.grace,
         start_timeout: arguments.start_timeout,
         advertise: arguments.advertise,
+        filled: arguments.fill,
     };
     local.check().map_err(|cause| failed(&cause))?;
     let host_id = match arguments.host {

@@ -23,6 +23,14 @@ pub(super) const ENVIRONMENT: &[(&str, &str)] = &[
         "Linux: the program that becomes a keeper, for a process that has loaded procref as a library.",
     ),
     (
+        "PROCREF_CLUSTER",
+        "The cluster whose hosts share the services that a command names, like --cluster.",
+    ),
+    (
+        "PROCREF_CLUSTER_PASSWORD",
+        "The password of the user in the URL of a cluster.",
+    ),
+    (
         "XDG_RUNTIME_DIR",
         "The runtime directory is the directory procref in it, if it belongs to this user. Otherwise the runtime \
          directory is /tmp/procref-UID.",
@@ -39,6 +47,10 @@ pub(super) const ENVIRONMENT: &[(&str, &str)] = &[
     (
         "PROCREF_NAME, PROCREF_PORT, PROCREF_PID, PROCREF_DIR",
         "Set for clients: the name, the port, the process and the runtime directory of the service.",
+    ),
+    (
+        "PROCREF_ADDRESS, PROCREF_HOST, PROCREF_FENCE",
+        "Set for clients of a service of a cluster: its address, its host, and its fencing token.",
     ),
     (
         "PROCREF_PORT_NAME, PROCREF_PID_NAME, PROCREF_DIR_NAME",

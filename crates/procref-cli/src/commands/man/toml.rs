@@ -60,6 +60,9 @@ fn write(page: &mut Vec<u8>) -> io::Result<()> {
     section(page, "KEYS OF A SERVICE", |roff| {
         describe(roff, &keys::SERVICE)
     })?;
+    section(page, "KEYS OF A CLUSTER", |roff| {
+        describe(roff, &keys::CLUSTER)
+    })?;
     section(page, "PLACEHOLDERS", |roff| {
         roff.text([roman(
             "procref replaces these in commands, in the values of `env`, `export`, `cwd` and `log`, and in conditions. \
@@ -95,6 +98,6 @@ fn placeholder(form: &Form) -> &'static str {
         Form::Port => "PORT",
         Form::Command => "COMMAND",
         Form::Names | Form::Texts => "ARRAY",
-        Form::Variables | Form::Services => "TABLE",
+        Form::Variables | Form::Services | Form::Clusters => "TABLE",
     }
 }

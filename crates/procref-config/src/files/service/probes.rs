@@ -10,7 +10,13 @@ use crate::value_parsers::{self, Health, When};
 enum Probe {
     /// A probe in its text form.
     Text(String),
-    Command(Ready),
+    /// A program and its arguments.
+    Command(Vec<String>),
+}
+
+fn asked(words: &[String]) -> Ready {
+    let (program, args) = words.split_first().expect("the name of a program");
+    Ready::command(program, args)
 }
 
 impl ServiceContext<'_> {
@@ -18,10 +24,13 @@ impl ServiceContext<'_> {
         &self,
         text: &str,
         filled: impl Fn(&str) -> String,
-    ) -> Result<When, String> {
+    ) -> Result<(When, String), String> {
         match self.probe(text, filled)? {
-            Probe::Command(command) => Ok(When::Asked(command)),
-            Probe::Text(text) => value_parsers::ready(&text),
+            Probe::Command(words) => {
+                let text = format!("cmd:{}", shell_words::join(&words));
+                Ok((When::Asked(asked(&words)), text))
+            }
+            Probe::Text(text) => Ok((value_parsers::ready(&text)?, text)),
         }
     }
 
@@ -31,7 +40,7 @@ impl ServiceContext<'_> {
         filled: impl Fn(&str) -> String,
     ) -> Result<Health, String> {
         match self.probe(text, filled)? {
-            Probe::Command(command) => Ok(Health::Asked(command)),
+            Probe::Command(words) => Ok(Health::Asked(asked(&words))),
             Probe::Text(text) => value_parsers::health(&text),
         }
     }
@@ -49,7 +58,7 @@ impl ServiceContext<'_> {
                 let program = words.next().map(|program| self.program(program, &filled));
                 let program = program.unwrap_or_default();
                 let args = words.map(|word| filled(word));
-                return Ok(Probe::Command(Ready::command(program, args)));
+                return Ok(Probe::Command([program].into_iter().chain(args).collect()));
             }
             Some(("http", path)) => format!("http:{}", filled(path)),
             _ => text.to_owned(),
