@@ -20,6 +20,7 @@ use crate::prestart::args::PrestartArgs;
 use crate::service_flags::ServiceFlags;
 
 mod hints;
+mod one_command;
 mod parse;
 
 pub(crate) use parse::{command_named, parse, public_command, shown_commands};

@@ -152,12 +152,25 @@ impl Location {
     pub(crate) fn find(&self) -> Result<Option<Namespace>> {
         // A process that cannot share services gets the error at its first use, even if there are no services
         // yet.
-        process::view()?;
+        let view = process::view()?;
         match fs::symlink_metadata(&self.dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             // The check that follows reports all other errors.
-            _ => self.checked().map(Some),
+            _ => self.checked(view).map(Some),
         }
+    }
+
+    /// Checks the directory if it exists. In contrast to [`find`](Self::find), does not check this process.
+    pub(crate) fn check_existing(&self) -> Result<()> {
+        match fs::symlink_metadata(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            _ => self.check().map(drop),
+        }
+    }
+
+    /// Checks the directory, and returns its identity.
+    pub(crate) fn check(&self) -> Result<(u64, u64)> {
+        sys::check(&self.dir, self.origin)
     }
 
     /// Creates the directory if it is missing.
@@ -169,12 +182,12 @@ impl Location {
         self.link_project()
     }
 
-    fn checked(&self) -> Result<Namespace> {
+    fn checked(&self, view: View) -> Result<Namespace> {
         let dir = &self.dir;
-        let identity = sys::check(dir, self.origin)?;
+        let identity = self.check()?;
         let canonical = sys::canonical(dir)
             .map_err(|error| Error::runtime_dir_io(dir, "could not resolve it", error))?;
-        Ok(Namespace::new(canonical, identity, process::view()?))
+        Ok(Namespace::new(canonical, identity, view))
     }
 }
 
@@ -185,10 +198,12 @@ pub(crate) fn open(base_dir: Option<&Path>, project: Option<&Path>) -> Result<Na
         Some(project) => common.of_project(project)?,
         None => common,
     };
+    // A process that cannot share services creates no directory.
+    let view = process::view()?;
     // Another process may create the directory between the two calls. Then both treat it as new.
     let is_new = !location.dir.exists();
     location.create()?;
-    let namespace = location.checked()?;
+    let namespace = location.checked(view)?;
     Ok(Namespace {
         is_new,
         ..namespace

@@ -7,7 +7,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{CommandFactory as _, Parser as _};
 use procref_config::files::{diagnostic, find::FILE_NAME};
 
-use super::{Cli, hints};
+use super::{Cli, hints, one_command};
 use crate::error::Error;
 use crate::exit;
 
@@ -32,7 +32,13 @@ impl ParseError {
 
 pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, ParseError> {
     let words: Vec<OsString> = words.into_iter().collect();
-    Cli::try_parse_from(&words).map_err(|error| {
+    let parsed = one_command::parse(&words).unwrap_or_else(|| Cli::try_parse_from(&words));
+    parsed.map_err(|error| {
+        // The help and the version are no errors of the command line.
+        if !error.use_stderr() {
+            let in_run = false;
+            return ParseError { error, in_run };
+        }
         let texts = words.iter().map(|word| word.to_string_lossy().into_owned());
         let texts: Vec<String> = texts.collect();
         let in_run = is_run(words);

@@ -40,10 +40,11 @@ pub fn common(named: Option<&Path>) -> Result<PathBuf> {
 
 /// Returns the runtime directory of a project, and creates it if it is missing.
 pub fn open(named: Option<&Path>, project: &Path) -> Result<PathBuf> {
-    let services = services(named)?.project(project)?;
+    let common = services(named)?;
+    let services = common.project(project)?;
     services.create_dir()?;
     // The start does not depend on other projects, so an error there is left to `gc`.
-    for vanished in vanished(named).unwrap_or_default() {
+    for vanished in common.vanished_projects().unwrap_or_default() {
         let _ = collect(&vanished);
     }
     Ok(services.dir().to_owned())
@@ -62,9 +63,7 @@ pub fn all(named: Option<&Path>) -> Result<Vec<Namespace>> {
 
 /// Returns the services of projects that do not exist any more.
 pub fn vanished(named: Option<&Path>) -> Result<Vec<Services>> {
-    let mut found = services(named)?.projects()?;
-    found.retain(Services::has_vanished);
-    Ok(found)
+    Ok(services(named)?.vanished_projects()?)
 }
 
 /// Removes what crashes have left in the runtime directory of a project that does not exist any more, and the directory

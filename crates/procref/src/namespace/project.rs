@@ -91,7 +91,7 @@ impl Location {
             return Ok(());
         };
         project.common.create()?;
-        project.common.checked()?;
+        project.common.check()?;
         let projects = project.common.dir.join(PROJECTS);
         created(sys::create(&projects, Origin::Default))?;
         sys::check(&projects, Origin::Default).map(drop)

@@ -97,6 +97,12 @@ impl Services {
         Ok(Self { location })
     }
 
+    /// Returns the services of a directory below the present one. This process was checked for the present one.
+    fn below(location: Location) -> Result<Self> {
+        location.check_existing()?;
+        Ok(Self { location })
+    }
+
     /// Returns the services of a project in this runtime directory. `dir` is the directory of the project, as for
     /// [`project`](crate::SharedServiceBuilder::project). This creates nothing.
     ///
@@ -111,9 +117,8 @@ impl Services {
     /// # Errors
     ///
     /// - [`Error::RuntimeDir`]: `dir` does not exist or is not a directory, or the runtime directory is not safe to use.
-    /// - [`Error::Proc`], [`Error::Namespaces`]: this process cannot share services.
     pub fn project(&self, dir: impl AsRef<Path>) -> Result<Self> {
-        Self::at(self.location.clone().of_project(dir.as_ref())?)
+        Self::below(self.location.clone().of_project(dir.as_ref())?)
     }
 
     /// Returns the services of each project that has a directory in this runtime directory, ordered by the paths of the
@@ -129,10 +134,28 @@ impl Services {
     /// # Errors
     ///
     /// - [`Error::RuntimeDir`]: the directory is not safe to use or cannot be read.
-    /// - [`Error::Proc`], [`Error::Namespaces`]: this process cannot share services.
     pub fn projects(&self) -> Result<Vec<Self>> {
         let locations = self.location.projects()?.into_iter();
-        locations.map(Self::at).collect()
+        locations.map(Self::below).collect()
+    }
+
+    /// Returns the services of each project that has a directory in this runtime directory, and whose own directory does
+    /// not exist any more. The projects that exist are not checked.
+    ///
+    /// ```no_run
+    /// for project in procref::Services::open()?.vanished_projects()? {
+    ///     println!("{:?} was deleted", project.project_dir());
+    /// }
+    /// # Ok::<(), procref::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// See [`projects`](Self::projects).
+    pub fn vanished_projects(&self) -> Result<Vec<Self>> {
+        let locations = self.location.projects()?.into_iter();
+        let vanished = locations.filter(Location::has_vanished);
+        vanished.map(Self::below).collect()
     }
 
     /// Returns the directory of the project, if these are the services of a project. Links in it are resolved.
@@ -206,10 +229,9 @@ impl Services {
     /// # Errors
     ///
     /// - [`Error::RuntimeDir`]: the directory cannot be created, or is not safe to use.
-    /// - [`Error::Proc`], [`Error::Namespaces`]: this process cannot share services.
     pub fn create_dir(&self) -> Result<()> {
         self.location.create()?;
-        self.location.find().map(drop)
+        self.location.check().map(drop)
     }
 
     /// Returns the namespace of the services, as 15 hexadecimal digits.
