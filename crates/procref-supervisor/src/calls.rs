@@ -2,46 +2,23 @@
 
 #![expect(unsafe_code, reason = "a child after a raw fork")]
 
-use core::mem::MaybeUninit;
 use core::ptr;
-use rustix::fd::{AsRawFd as _, RawFd};
 
-use rustix::fs::{Mode, OFlags, RawDir};
+use rustix::fd::RawFd;
 
-/// Arguments of raw system calls. Each is as wide as a register.
-const NONE: libc::c_long = 0;
-const ALL: libc::c_long = libc::c_int::MAX as libc::c_long;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(target_os = "linux")]
+use linux as sys;
+#[cfg(target_os = "macos")]
+use macos as sys;
 
-/// Forks like `fork(2)`, but runs no `pthread_atfork` handlers. The child continues on its copy of this stack.
-///
-/// Returns the pid of the child, 0 in the child, and a negative number on failure.
-pub fn fork_here() -> libc::c_long {
-    clone_here(libc::SIGCHLD)
-}
-
-/// Forks a child that only a wait with `__WALL` can find.
-///
-/// The kernel does not reap it if the program ignores SIGCHLD, and neither does a program that waits for all of its
-/// children. This holds until the child executes a program.
-pub fn fork_unseen() -> libc::c_long {
-    clone_here(0)
-}
-
-fn clone_here(exit_signal: libc::c_int) -> libc::c_long {
-    // SAFETY: without CLONE_VM the child gets a copy of this process's memory. A null stack pointer means that it also
-    // continues on the copy of this stack, so every reference stays valid in both processes. No pointer is passed. The
-    // callers run only async-signal-safe code in the child.
-    unsafe {
-        libc::syscall(
-            libc::SYS_clone,
-            libc::c_long::from(exit_signal),
-            NONE,
-            NONE,
-            NONE,
-            NONE,
-        )
-    }
-}
+#[cfg(target_os = "linux")]
+pub use sys::fork_unseen;
+pub(crate) use sys::{await_gate, die_with_parent, outlive_parent, replace};
+pub use sys::{close_from, fork_here, last_errno, set_default_signals};
 
 /// Blocks all signals for this thread. Returns the previous mask.
 ///
@@ -76,86 +53,6 @@ pub fn set_signal_mask(mask: &libc::sigset_t) {
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, ptr::null_mut()) };
 }
 
-/// Gives every signal its default action.
-pub fn set_default_signals() {
-    // The libc function rejects the two signals that libc itself uses, and these may be ignored, too. So this
-    // is the raw system call. All zeros means the default action without flags. No architecture has a larger
-    // structure.
-    let default = [0_u64; 8];
-    const MASK_SIZE: libc::c_long = 8;
-    for signal in 1..=64 {
-        // SAFETY: the kernel reads one `sigaction` from `default`, which is large enough and outlives the call. The
-        // pointer for the old action is null. The default action runs no code of this process.
-        unsafe {
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                libc::c_long::from(signal),
-                default.as_ptr(),
-                ptr::null_mut::<u64>(),
-                MASK_SIZE,
-            )
-        };
-    }
-}
-
-/// Closes all descriptors whose number is at least `first`.
-pub fn close_from(first: RawFd) {
-    // SAFETY: no pointers are passed. This process has its own descriptor table, and the callers use no descriptor from
-    // `first` on after this call.
-    let closed =
-        unsafe { libc::syscall(libc::SYS_close_range, libc::c_long::from(first), ALL, NONE) };
-    // Linux before 5.9 does not have the call, and some sandboxes refuse it.
-    if closed != 0 && close_listed(first).is_err() {
-        close_numbered(first);
-    }
-}
-
-/// Closes the open descriptors whose number is at least `first`, from the kernel's list. The limit of
-/// descriptors, which is a thousand million in some containers, does not affect the time.
-fn close_listed(first: RawFd) -> rustix::io::Result<()> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let list = rustix::fs::open(c"/proc/self/fd", flags, Mode::empty())?;
-    let mut buffer = [MaybeUninit::uninit(); 1024];
-    let mut entries = RawDir::new(&list, &mut buffer);
-    // The kernel lists descriptors by number, so closing one does not move the others.
-    while let Some(entry) = entries.next() {
-        let name = entry?.file_name().to_str().ok().map(str::parse::<RawFd>);
-        if let Some(Ok(fd)) = name {
-            if fd >= first && fd != list.as_raw_fd() {
-                // SAFETY: no pointers are passed. No code uses this descriptor any more: see `close_from`.
-                unsafe { libc::close(fd) };
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Closes every possible descriptor whose number is at least `first`. This is for systems without `/proc`.
-fn close_numbered(first: RawFd) {
-    /// The kernel's default for the highest limit. More numbers would take minutes.
-    const MOST: libc::rlim_t = 1 << 20;
-
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: the call writes one `rlimit` to `limit`, which is alive and borrowed by nothing else.
-    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-    for fd in first..limit.rlim_cur.min(MOST) as RawFd {
-        // SAFETY: no pointers are passed. No code uses this descriptor any more: see `close_from`.
-        unsafe { libc::close(fd) };
-    }
-}
-
-/// Returns the error number of this thread's last libc call.
-pub fn last_errno() -> i32 {
-    // SAFETY: no pointers are passed.
-    let errno = unsafe { libc::__errno_location() };
-    // SAFETY: `errno` points to this thread's error number, which lives as long as the thread and is an initialized
-    // integer. Only this thread accesses it. A supervisor does not unmap it: see `thread_data` in procref.
-    unsafe { *errno }
-}
-
 /// Waits for the byte by which a starter confirms that it holds the lock. Returns `false` if the starter has died.
 /// `starter` is its pidfd, or a negative number.
 pub fn await_confirm(confirm: RawFd, starter: RawFd) -> bool {
@@ -182,4 +79,18 @@ pub fn await_confirm(confirm: RawFd, starter: RawFd) -> bool {
     // SAFETY: the call writes at most one byte to `byte`, which is alive and borrowed by nothing else.
     answer.revents & libc::POLLIN != 0
         && unsafe { libc::read(confirm, byte.as_mut_ptr().cast(), byte.len()) } == 1
+}
+
+/// Exits without running the handlers of the program that was forked.
+pub(crate) fn exit_with(status: libc::c_int) -> ! {
+    // SAFETY: no pointers are passed.
+    unsafe { libc::_exit(status) }
+}
+
+/// Writes to a descriptor. Returns `true` if all bytes were written.
+pub(crate) fn write(fd: RawFd, bytes: &[u8]) -> bool {
+    // SAFETY: the kernel reads `bytes.len()` bytes from `bytes`, which is borrowed for the call. An invalid descriptor
+    // is an error and touches no memory.
+    let written = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
+    usize::try_from(written) == Ok(bytes.len())
 }

@@ -290,7 +290,7 @@ pub fn fate(point: Point) -> Option<Fate> {
 }
 
 /// Kills or suspends this process if this point was chosen.
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 pub fn point(point: Point) {
     #[cfg(feature = "crash-points")]
     match fate(point) {
@@ -305,7 +305,7 @@ pub fn point(point: Point) {
     let _ = point;
 }
 
-#[cfg(all(feature = "crash-points", target_os = "linux"))]
+#[cfg(all(feature = "crash-points", unix))]
 fn leave_mark() {
     use rustix::fs::{Mode, OFlags};
 
@@ -320,7 +320,7 @@ fn leave_mark() {
 }
 
 /// Kills this process, as the OOM killer does. Makes only system calls.
-#[cfg(all(feature = "crash-points", target_os = "linux"))]
+#[cfg(all(feature = "crash-points", unix))]
 fn kill_myself() -> ! {
     loop {
         let _ =
@@ -341,4 +341,10 @@ fn suspend_myself() {
     // SAFETY: no pointers are passed. This is a raw system call, because libc would use its stored thread id,
     // which in a supervisor is that of the starter.
     unsafe { libc::syscall(libc::SYS_tgkill, process, thread, signal) };
+}
+
+/// Suspends this process until another process continues it. Makes only system calls.
+#[cfg(all(feature = "crash-points", target_os = "macos"))]
+fn suspend_myself() {
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
 }

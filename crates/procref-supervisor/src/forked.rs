@@ -13,6 +13,5 @@ mod attendant;
 mod calls;
 mod children;
 pub mod entry;
-mod exec;
 mod signals;
 mod subreaper;

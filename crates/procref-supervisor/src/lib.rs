@@ -11,11 +11,11 @@
 //! | `state`, `spec` | an instance, a snapshot, a launch. Plain data, also used on Windows |
 //! | `semset` | the slots of a semaphore set and the steps on it, without system calls |
 //! | `life`, `ops` | the life of a supervisor, and the operations that it needs |
-//! | `raw_calls`, `calls`, `process` | async-signal-safe system calls |
+//! | `raw_calls`, `calls`, `process`, `kqueue` | async-signal-safe system calls |
 //! | `called` | the functions of other libraries that the code after the fork calls |
 //! | `channel`, `prepared` | the data that starter and supervisor share |
 //! | `tree`, `log` | the processes of a service, and its log, as their parent handles them |
-//! | `forked` | the code after the fork |
+//! | `forked`, `exec` | the code after the fork |
 //! | `crash` | crash points for procref's own tests |
 //!
 //! The interface of this crate may change in any release.
@@ -34,38 +34,43 @@ pub mod state;
 #[cfg(target_os = "linux")]
 #[doc(hidden)]
 pub mod called;
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 #[doc(hidden)]
 pub mod calls;
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 #[doc(hidden)]
 pub mod channel;
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 mod clock;
+#[cfg(unix)]
+mod exec;
 #[cfg(target_os = "linux")]
 #[doc(hidden)]
 pub mod forked;
-#[cfg(target_os = "linux")]
+#[cfg(target_os = "macos")]
+#[doc(hidden)]
+pub mod kqueue;
+#[cfg(unix)]
 #[doc(hidden)]
 pub mod life;
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 #[doc(hidden)]
 pub mod log;
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 #[doc(hidden)]
 pub mod ops;
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 #[doc(hidden)]
 pub mod prepared;
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 #[doc(hidden)]
 pub mod process;
 #[cfg(target_os = "linux")]
 #[doc(hidden)]
 pub mod raw_calls;
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 mod text;
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 #[doc(hidden)]
 pub mod tree;
 

@@ -14,10 +14,9 @@
 //! to the time in which a service that writes 20 MB/s would fill the remaining room. After each rotation,
 //! they begin with the shortest pause again.
 
-#![expect(unsafe_code, reason = "signals of descriptors, and writing to the log")]
+#![expect(unsafe_code, reason = "reports of writes, and writing to the log")]
 
 use core::cell::Cell;
-use core::ffi::CStr;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use rustix::fd::{AsFd, BorrowedFd, RawFd};
@@ -25,18 +24,25 @@ use rustix::fd::{AsFd, BorrowedFd, RawFd};
 use rustix::fs::{FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use crate::prepared::{LogSpec, Text};
+use crate::prepared::LogSpec;
 use crate::state::Ended;
 use crate::text::TextBuffer;
+use sys::WriteReports;
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(target_os = "linux")]
+use linux as sys;
+#[cfg(target_os = "macos")]
+use macos as sys;
+
+#[cfg(target_os = "macos")]
+pub use sys::report_writes_to;
 
 /// The supervisor's descriptor of the log.
 pub const LOG: RawFd = 1;
-
-/// A path to the file of that descriptor, even if another file has the log's path now.
-const LOG_FILE: &CStr = c"/proc/self/fd/1";
-
-/// The event that a file in a directory was written to: `linux/fcntl.h`.
-const DN_MODIFY: libc::c_int = 2;
 
 /// The first pause between two checks of a log that grows.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -57,18 +63,6 @@ impl LogSpec {
     }
 }
 
-/// The kernel's means of reporting a write.
-#[derive(Clone, Copy)]
-enum WriteReports {
-    /// A watch on the file.
-    Inotify(RawFd),
-    /// A watch on the directory, if the user's inotify instances are all in use. It also reports writes to
-    /// other files in the directory.
-    Directory(RawFd),
-    /// No watch, because this kernel supports neither. Clients that join limit the log.
-    None,
-}
-
 /// Size and modification time of the log.
 type Version = (i64, i64, u64);
 
@@ -85,13 +79,13 @@ impl<'a> Log<'a> {
     pub fn new(spec: &'a LogSpec) -> Self {
         let log = Self {
             spec,
-            reports: watch(spec.dir),
+            reports: WriteReports::new(spec.dir),
             // No log has this version, so the first check always records the version, and the second check
             // detects whether the log grows.
             seen: Cell::new(Some((-1, 0, 0))),
             pause: Cell::new(FIRST_PAUSE),
         };
-        if matches!(log.reports, WriteReports::None) {
+        if !log.reports.are_available() {
             log.seen.set(None);
         }
         log
@@ -105,10 +99,10 @@ impl<'a> Log<'a> {
     /// the limit.
     pub fn check(&self) -> Option<Duration> {
         if REPORTED.swap(false, Ordering::Relaxed) {
-            self.drain_reports();
-            self.pause.set(match self.reports {
-                WriteReports::Directory(_) => LogSpec::longest_pause(self.spec.limit),
-                _ => FIRST_PAUSE,
+            self.reports.drain();
+            self.pause.set(match self.reports.are_exact() {
+                true => FIRST_PAUSE,
+                false => LogSpec::longest_pause(self.spec.limit),
             });
             // The next check detects whether the log grows.
             self.seen.set(Some((-1, 0, 0)));
@@ -132,7 +126,7 @@ impl<'a> Log<'a> {
         };
         let now = version(stat);
         if now == before {
-            self.arm();
+            self.reports.arm();
             // Check again, because a write before `arm` was not reported.
             if rustix::fs::fstat(log()).ok().map(version) == Some(now) {
                 self.seen.set(None);
@@ -143,31 +137,6 @@ impl<'a> Log<'a> {
         let pause = self.pause.get().min(LogSpec::longest_pause(room));
         self.pause.set((pause * 2).min(LONGEST_PAUSE));
         Some(pause)
-    }
-
-    /// Arms the report of the next write.
-    fn arm(&self) {
-        match self.reports {
-            WriteReports::Inotify(fd) => {
-                let mask = libc::IN_MODIFY | libc::IN_ONESHOT;
-                // SAFETY: `LOG_FILE` is a NUL-terminated static text, and `fd` is an inotify instance that this process
-                // has opened.
-                unsafe { libc::inotify_add_watch(fd, LOG_FILE.as_ptr(), mask) };
-            }
-            WriteReports::Directory(fd) => {
-                // SAFETY: no pointers are passed.
-                unsafe { libc::fcntl(fd, libc::F_NOTIFY, DN_MODIFY) };
-            }
-            WriteReports::None => {}
-        }
-    }
-
-    /// Empties the queue of reports, whose length the kernel limits.
-    fn drain_reports(&self) {
-        if let WriteReports::Inotify(fd) = self.reports {
-            let mut buffer = [0_u8; 1024];
-            while let Ok(1..) = rustix::io::read(borrowed(fd), &mut buffer) {}
-        }
     }
 
     /// Copies the end of the log to `PATH.1` and empties the log, as a client that joins does. Returns `false` on
@@ -272,53 +241,14 @@ impl<'a> Log<'a> {
     }
 }
 
-impl Drop for Log<'_> {
-    fn drop(&mut self) {
-        if let WriteReports::Inotify(fd) | WriteReports::Directory(fd) = self.reports {
-            // SAFETY: no pointers are passed. `watch` has opened the descriptor, and only this value uses it.
-            unsafe { libc::close(fd) };
-        }
-    }
-}
-
 /// Records that the log was written to. The handler of SIGIO calls this, so it only writes to an atomic.
 pub fn note_write() {
     REPORTED.store(true, Ordering::Relaxed);
 }
 
-fn watch(dir: Text) -> WriteReports {
-    // SAFETY: no pointers are passed.
-    let inotify = unsafe { libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK) };
-    if inotify >= 0 {
-        let own = rustix::process::getpid().as_raw_nonzero().get();
-        // SAFETY: no pointers are passed. The signal goes to this process, which has a handler for it.
-        let owned = unsafe { libc::fcntl(inotify, libc::F_SETOWN, own) };
-        // SAFETY: no pointers are passed.
-        let signals =
-            unsafe { libc::fcntl(inotify, libc::F_SETFL, libc::O_ASYNC | libc::O_NONBLOCK) };
-        if owned == 0 && signals == 0 {
-            return WriteReports::Inotify(inotify);
-        }
-        // SAFETY: no pointers are passed. `inotify` was opened above, has no other owner, and is not used again.
-        unsafe { libc::close(inotify) };
-    }
-    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
-    // SAFETY: `dir` is a NUL-terminated text in the arena, which this process keeps.
-    let dir = unsafe { libc::open(dir.as_c_str().as_ptr(), flags) };
-    match dir {
-        0.. => WriteReports::Directory(dir),
-        _ => WriteReports::None,
-    }
-}
-
 fn log() -> BorrowedFd<'static> {
-    borrowed(LOG)
-}
-
-fn borrowed(fd: RawFd) -> BorrowedFd<'static> {
-    // SAFETY: the callers pass LOG, which this process never closes, and the descriptor of a watch, which stays open as
-    // long as its `Log`. No caller keeps the result longer.
-    unsafe { BorrowedFd::borrow_raw(fd) }
+    // SAFETY: this process never closes LOG.
+    unsafe { BorrowedFd::borrow_raw(LOG) }
 }
 
 fn size(stat: &Stat) -> u64 {
@@ -344,12 +274,6 @@ fn version(stat: Stat) -> Version {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn log_file_is_the_file_of_log_descriptor() {
-        let path = TextBuffer::<32>::format(format_args!("/proc/self/fd/{LOG}"));
-        assert_eq!(path.as_bytes(), LOG_FILE.to_bytes());
-    }
 
     #[test]
     fn log_pauses_get_shorter_with_less_room() {

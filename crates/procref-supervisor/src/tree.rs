@@ -1,9 +1,12 @@
 //! The processes of a service, as their parent handles them.
 //!
-//! The parent is the *child subreaper* of the service
+//! On Linux, the parent is the *child subreaper* of the service
 //! ([PR_SET_CHILD_SUBREAPER(2const)](https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html)): each
 //! process of the service that loses its parent is reparented to it. So the parent reaps all of them, and can stop all
 //! of them. It is a forked supervisor or a keeper, which learn of an exit in different ways ([`ChildEvents`]).
+//!
+//! macOS has no subreapers. There the parent is a keeper, which reaps the service's main process, and searches for the
+//! others among all processes of the user.
 
 #![expect(unsafe_code, reason = "prctl, waitpid and kill for its own children")]
 
@@ -13,9 +16,20 @@ use core::time::Duration;
 use crate::clock;
 use crate::log::Log;
 use crate::prepared::LogSpec;
-use crate::process::SignalSafeProcess;
 use crate::spec::{KILL_TIMEOUT, StopSpec};
 use crate::state::{Ended, Identity};
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(target_os = "linux")]
+use linux as sys;
+#[cfg(target_os = "macos")]
+use macos as sys;
+
+#[cfg(target_os = "linux")]
+pub use sys::become_subreaper;
 
 /// Maximum number of leftover processes that get SIGTERM before they are killed. Further processes are killed
 /// immediately.
@@ -29,14 +43,9 @@ pub trait ChildEvents {
     /// Sleeps until a child exits, the log is written to, or the time has passed.
     fn wait(&self, time: Duration);
 
-    /// Calls `call` for each child of this process. Returns `None` if the list cannot be read.
+    /// Calls `call` for each child of this process, on macOS for each process of the service except keepers. Returns
+    /// `None` if the list cannot be read.
     fn for_each_child(&self, call: &mut dyn FnMut(i32)) -> Option<()>;
-}
-
-/// Makes this process the parent of every process below it that loses its own parent.
-pub fn become_subreaper() {
-    // SAFETY: no pointers are passed, and the setting concerns this process alone.
-    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
 }
 
 /// The processes of a service, which are children of this process.
@@ -99,9 +108,10 @@ impl<'a, E: ChildEvents> Tree<'a, E> {
         loop {
             let mut status = 0;
             // SAFETY: the call writes one integer to `status`, which is alive and borrowed by nothing else.
-            let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WALL) };
+            let pid = unsafe { libc::waitpid(-1, &raw mut status, sys::WAIT_FLAGS) };
             if pid <= 0 {
-                self.childless.set(pid < 0);
+                // Without a subreaper, the other processes of the service are no children.
+                self.childless.set(pid < 0 && sys::IS_SUBREAPER);
                 return;
             }
             if u32::try_from(pid) == Ok(self.child.pid) {
@@ -189,12 +199,14 @@ impl<'a, E: ChildEvents> Tree<'a, E> {
     fn for_each_own_child(&self, mut call: impl FnMut(i32)) {
         let mut own = 0;
         let read = self.events.for_each_child(&mut |pid| {
-            if !SignalSafeProcess::is_supervisor(pid as u32) {
+            if !sys::is_supervisor(pid) {
                 own += 1;
                 call(pid);
             }
         });
-        self.childless.set(read.is_some() && own == 0);
+        // On macOS, the list does not contain a process that is not reaped yet.
+        self.childless
+            .set(read.is_some() && own == 0 && self.ended.get().is_some());
     }
 
     /// Writes to the log that the service's program left processes, which the supervisor stops. Does nothing
@@ -237,7 +249,8 @@ fn unused_place(signaled: &mut [i32; MAX_SIGNALED], pid: i32) -> Option<&mut i32
     (*place == 0).then_some(place)
 }
 
-/// Signals a child that is not reaped, so no other process can have its pid.
+/// Signals a child that is not reaped, so no other process can have its pid. On macOS the process may be no child, and
+/// was found by its properties just before.
 fn signal(pid: i32, signal: libc::c_int) {
     // SAFETY: no pointers are passed.
     unsafe { libc::kill(pid, signal) };

@@ -21,7 +21,7 @@ mod program;
 mod signal;
 
 pub(crate) use log::ServiceLog;
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 pub(crate) use prepare::SupervisedLog;
 pub(crate) use prepare::{Prepared, Reserved, release_port};
 pub use signal::StopSignal;

@@ -29,7 +29,7 @@ pub(crate) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result
 ///
 /// `std::fs::read` begins with a small buffer for such a file, and makes ten system calls for a few kilobytes. The kernel
 /// returns at most a page at once, so a buffer of two pages needs the fewest calls.
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 pub(crate) fn read_proc(path: &str) -> io::Result<Vec<u8>> {
     use rustix::fs::{Mode, OFlags};
     use rustix::io::Errno;
@@ -51,9 +51,9 @@ pub(crate) fn read_proc(path: &str) -> io::Result<Vec<u8>> {
 /// Checks that no other user can have written a file, and that it is not a link.
 #[cfg(unix)]
 pub(crate) fn check_private(stat: &rustix::fs::Stat) -> Result<(), String> {
-    use rustix::fs::FileType;
+    use rustix::fs::{FileType, RawMode};
 
-    const GROUP_OR_WORLD: u32 = 0o077;
+    const GROUP_OR_WORLD: RawMode = 0o077;
 
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err("it is not a regular file".to_owned());
@@ -68,4 +68,12 @@ pub(crate) fn check_private(stat: &rustix::fs::Stat) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// Creates a named pipe of this user.
+#[cfg(all(test, unix))]
+pub(crate) fn make_fifo(path: &std::path::Path) {
+    let mut command = std::process::Command::new("mkfifo");
+    let made = command.args(["-m", "600"]).arg(path).status();
+    assert!(made.is_ok_and(|status| status.success()), "{path:?}");
 }

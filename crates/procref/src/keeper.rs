@@ -24,9 +24,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
+use crate::descriptor;
 use crate::kernel::counted::ledger::{Ledger, Session};
 use crate::kernel::counted::mapped::Mapped;
 use crate::kernel::counted::state::{State, Unusable};
@@ -35,6 +35,7 @@ use crate::kernel::counted::wire::{REQUEST_LENGTH, Request};
 use crate::kernel::semset::Op;
 use crate::kernel::table::UndoOwner;
 use crate::process::Identity;
+use queue::EventQueue;
 use shared::{Files, Notice, Shared, now};
 use watches::Watches;
 
@@ -44,6 +45,7 @@ mod entry;
 mod launch;
 mod life;
 mod program;
+mod queue;
 mod shared;
 mod signals;
 mod start;
@@ -85,11 +87,11 @@ struct Sleeper {
 struct Keeper {
     own: Identity,
     shared: Arc<Shared>,
-    events: OwnedFd,
+    events: EventQueue,
     /// `None` after the object was removed.
     listener: Option<OwnedFd>,
     watches: Watches,
-    /// Readable when a signal is pending.
+    /// Readable when an event of the service is pending.
     signals: OwnedFd,
     connections: BTreeMap<u64, Connection>,
     /// The connections of each process that has sent HELLO.
@@ -117,27 +119,14 @@ impl Keeper {
     ) -> io::Result<Self> {
         let ledger = Ledger::recover(state)
             .map_err(|Unusable(reason)| io::Error::new(io::ErrorKind::InvalidData, reason))?;
-        let events = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let events = EventQueue::new()?;
         let watches = Watches::new()?;
-        let flags = epoll::EventFlags::IN;
-        epoll::add(
-            &events,
-            &listener,
-            epoll::EventData::new_u64(LISTENER),
-            flags,
-        )?;
-        epoll::add(
-            &events,
-            watches.events(),
-            epoll::EventData::new_u64(DEATHS),
-            flags,
-        )?;
+        events.add(&listener, LISTENER)?;
+        events.add(watches.events(), DEATHS)?;
         let shared = Arc::new(Shared::new(own, files, ledger)?);
-        let data = epoll::EventData::new_u64(NOTICES);
-        epoll::add(&events, shared.notices_fd(), data, flags)?;
+        events.add(shared.notices_fd(), NOTICES)?;
         let signals = signals::open()?;
-        let data = epoll::EventData::new_u64(SIGNALS);
-        epoll::add(&events, &signals, data, flags)?;
+        events.add(&signals, SIGNALS)?;
         let mut keeper = Self {
             own,
             shared,
@@ -175,25 +164,12 @@ impl Keeper {
     fn run(&mut self) -> io::Result<()> {
         let mut ready = Vec::with_capacity(64);
         while !self.is_over() {
-            let limit = self.limit().map(|limit| Timespec {
-                tv_sec: limit.as_secs() as i64,
-                tv_nsec: limit.subsec_nanos().into(),
-            });
-            ready.clear();
-            match epoll::wait(
-                &self.events,
-                rustix::buffer::spare_capacity(&mut ready),
-                limit.as_ref(),
-            ) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-            let is_death = |event: &epoll::Event| event.data.u64() == DEATHS;
-            if ready.iter().any(is_death) || self.watches.retry_after().is_some() {
+            self.events.wait(&mut ready, self.limit())?;
+            if ready.contains(&DEATHS) || self.watches.retry_after().is_some() {
                 self.end_dead_clients();
             }
-            for event in &ready {
-                match event.data.u64() {
+            for &event in &ready {
+                match event {
                     LISTENER => self.accept_all(),
                     DEATHS => {}
                     NOTICES => self.take_notices(),
@@ -295,14 +271,13 @@ impl Keeper {
 
     fn accept_all(&mut self) {
         while let Some(listener) = &self.listener {
-            let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
-            let socket = match rustix::net::accept_with(listener, flags) {
+            let socket = match descriptor::accept(listener) {
                 Ok(socket) => socket,
                 Err(Errno::INTR | Errno::CONNABORTED) => continue,
                 Err(Errno::MFILE | Errno::NFILE) if self.spare.take().is_some() => {
                     // Without an answer, the client would wait, and the queue would report it again and again. The
                     // client retries after its connection was closed.
-                    let _ = rustix::net::accept_with(listener, flags);
+                    let _ = descriptor::accept(listener);
                     self.spare = sys::spare().ok();
                     continue;
                 }
@@ -315,8 +290,7 @@ impl Keeper {
             };
             let number = self.next_connection;
             self.next_connection += 1;
-            let data = epoll::EventData::new_u64(number);
-            if epoll::add(&self.events, &socket, data, epoll::EventFlags::IN).is_ok() {
+            if self.events.add(&socket, number).is_ok() {
                 let connection = Connection {
                     socket,
                     pid,

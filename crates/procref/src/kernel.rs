@@ -53,26 +53,30 @@ use crate::process::Identity;
 
 #[cfg(test)]
 mod conformance;
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 pub(crate) mod counted;
 mod inspection;
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(target_os = "macos")]
+mod macos;
 #[cfg(target_os = "linux")]
 pub(crate) mod selection;
-#[cfg(any(target_os = "linux", test))]
+#[cfg(any(unix, test))]
 pub(crate) mod semset;
 #[cfg(test)]
 pub(crate) mod sim;
 #[cfg(target_os = "linux")]
 mod sysv;
-#[cfg(any(target_os = "linux", test))]
+#[cfg(any(unix, test))]
 pub(crate) mod table;
 #[cfg(windows)]
 mod windows;
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{Linux as Native, NativeSet};
+#[cfg(target_os = "macos")]
+pub(crate) use macos::{Counted as Native, NativeSet};
 #[cfg(all(target_os = "linux", feature = "fuzzing"))]
 pub(crate) use sysv::fuzz;
 #[cfg(windows)]

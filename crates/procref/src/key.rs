@@ -48,7 +48,7 @@ impl ServiceKey {
     }
 
     /// Returns 32 bits, for kernels with short names. They are never 0, which is `IPC_PRIVATE`.
-    #[cfg(any(unix, test))]
+    #[cfg(any(target_os = "linux", test))]
     pub(crate) fn short(&self) -> i32 {
         let mixed = Digest::of(&[
             &self.namespace.digest().bits().to_le_bytes(),

@@ -1,6 +1,6 @@
 //! Starting a service that procref executes, from the fork until the service is ready.
 //!
-//! On Linux, three processes take part. The gate delays the program until the instance is published and
+//! On Unix, three processes take part. The supervisor may be a thread of the keeper. The gate delays the program until the instance is published and
 //! recorded:
 //!
 //! ```text
@@ -51,14 +51,20 @@ use crate::runtime;
 use crate::runtime::deadline::Deadline;
 use crate::runtime::helpers::Helper;
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 mod linux;
+#[cfg(target_os = "macos")]
+mod macos;
 pub(crate) mod own_start;
+#[cfg(unix)]
+mod unix;
 #[cfg(windows)]
 mod windows;
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 use linux as sys;
+#[cfg(target_os = "macos")]
+use macos as sys;
 #[cfg(windows)]
 use windows as sys;
 

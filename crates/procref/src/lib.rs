@@ -80,6 +80,9 @@
 //! **Linux.** Each service has a [System V semaphore set](https://man7.org/linux/man-pages/man7/sysvipc.7.html). When
 //! a process ends, the kernel reverts its adjustments.
 //!
+//! **macOS.** Each service has a keeper, a small process that counts the references. The library compiles for macOS, but has
+//! not run on a Mac yet.
+//!
 //! **Windows.** References are handles on a named object, and the service is in a job that ends with its last
 //! client. The differences are:
 //!
@@ -90,17 +93,19 @@
 mod command;
 mod counter;
 mod crash;
+#[cfg(unix)]
+mod descriptor;
 mod engine;
 mod error;
 mod file;
-#[cfg(all(unix, feature = "fuzzing"))]
+#[cfg(all(target_os = "linux", feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 #[doc = include_str!("guide.md")]
 pub mod guide {}
 mod host;
 mod info;
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 mod keeper;
 mod kernel;
 mod key;

@@ -12,6 +12,10 @@ use crate::error::{Error, Result};
 use crate::name::Digest;
 use crate::process::{self, View};
 
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "macos")]
+mod macos;
 mod project;
 #[cfg(unix)]
 mod unix;
@@ -22,7 +26,7 @@ use unix as sys;
 #[cfg(windows)]
 use windows as sys;
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 pub(crate) use project::PROJECTS;
 pub(crate) use sys::RecordWatch;
 
@@ -56,7 +60,10 @@ pub(crate) struct Namespace {
     view: View,
     digest: Digest,
     /// `true` if this process has created the directory.
-    #[cfg_attr(windows, expect(dead_code, reason = "Windows has one kernel"))]
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "other systems have one kernel")
+    )]
     is_new: bool,
 }
 
@@ -99,13 +106,13 @@ impl Namespace {
         &self.dir
     }
 
-    #[cfg(unix)]
+    #[cfg(target_os = "linux")]
     pub(crate) fn shared_dir(&self) -> Arc<Path> {
         Arc::clone(&self.dir)
     }
 
     /// Returns `true` if this process has created the directory, so that no process has used it before.
-    #[cfg(unix)]
+    #[cfg(target_os = "linux")]
     pub(crate) fn is_new(&self) -> bool {
         self.is_new
     }
@@ -234,7 +241,7 @@ pub(crate) fn check_unchanged(namespace: &Namespace) -> Result<()> {
 }
 
 /// Returns the runtime directory of processes that do not choose one. It may not exist.
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 pub(crate) fn default_dir() -> Result<PathBuf> {
     sys::default_dir()
 }

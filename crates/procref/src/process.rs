@@ -49,6 +49,9 @@
 //! [`/proc/PID/stat`](https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html) right before each signal, and waits
 //! by checking every 5 ms.
 //!
+//! On macOS, procref compares the start time right before each signal, and waits by
+//! [kqueue](https://developer.apple.com/library/archive/documentation/System/Conceptual/ManPages_iPhoneOS/man2/kqueue.2.html).
+//!
 //! On Windows a process is identified by its pid and creation time. procref keeps a handle on it open, so that no
 //! other process gets the pid.
 //!
@@ -73,16 +76,18 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
-#[cfg(all(unix, feature = "fuzzing"))]
+#[cfg(all(target_os = "linux", feature = "fuzzing"))]
 pub(crate) mod fuzz;
-#[cfg(unix)]
-pub(crate) mod proc_info;
-#[cfg(unix)]
-mod unix;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "macos")]
+pub(crate) mod macos;
 #[cfg(windows)]
 mod windows;
-#[cfg(unix)]
-use unix as sys;
+#[cfg(target_os = "linux")]
+use linux as sys;
+#[cfg(target_os = "macos")]
+use macos as sys;
 #[cfg(windows)]
 use windows as sys;
 
@@ -93,8 +98,8 @@ pub(crate) use procref_supervisor::state::Identity;
 #[cfg(windows)]
 pub use sys::StopEvent;
 #[cfg(windows)]
-pub(crate) use sys::{BREAK, close_windows, is_supervisor, proc_info};
-pub(crate) use sys::{Signal, fork_epoch, is_suspended, view};
+pub(crate) use sys::{BREAK, close_windows};
+pub(crate) use sys::{Signal, fork_epoch, is_supervisor, is_suspended, proc_info, view};
 #[cfg(unix)]
 pub(crate) use sys::{has_executed, supervisor_title};
 #[cfg(all(windows, feature = "crash-points"))]
@@ -407,10 +412,26 @@ fn act(operation: &'static str, pid: u32, action: impl FnOnce(&Process) -> Resul
     }
 }
 
-/// Returns `true` if the process that has this pid now is a supervisor.
+/// Returns a title with the name of a service, on one line.
 #[cfg(unix)]
-pub(crate) fn is_supervisor(pid: u32) -> bool {
-    SignalSafeProcess::is_supervisor(pid)
+fn title(before: &str, name: &str) -> String {
+    let name: String = name
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    format!("{before}{name}")
+}
+
+/// Converts the arguments of a process, with a NUL after each, to one line. The program may have written any bytes there.
+#[cfg(unix)]
+fn on_one_line(words: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(words);
+    let line: String = text
+        .trim_end_matches('\0')
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    (!line.is_empty()).then_some(line)
 }
 
 fn is_possible(pid: u32) -> bool {
@@ -427,5 +448,5 @@ fn protected(pid: u32) -> Option<&'static str> {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(all(test, target_os = "linux"))]
 mod tests;

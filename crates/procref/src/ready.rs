@@ -2,8 +2,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-#[cfg(unix)]
-use std::os::fd::OwnedFd;
 #[cfg(windows)]
 use std::os::windows::io::OwnedHandle;
 use std::path::PathBuf;
@@ -17,11 +15,11 @@ use crate::template;
 mod addresses;
 mod command_probe;
 mod condition;
-#[cfg(all(unix, feature = "fuzzing"))]
+#[cfg(all(target_os = "linux", feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod http;
 mod lines;
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 mod listening;
 mod notified;
 #[cfg(unix)]
@@ -43,7 +41,7 @@ pub(crate) use lines::LogLines;
 pub(crate) use notified::Notified;
 
 #[cfg(unix)]
-pub(crate) use notify::socket as notify_socket;
+pub(crate) use notify::NotifySocket;
 use sys::{connection, wait};
 use wait::{ProbeResult, ReadinessWait, WakeReason};
 
@@ -377,7 +375,7 @@ pub(crate) enum Probe {
     Log(LogLines),
     Command(CommandProbe),
     #[cfg(unix)]
-    Notify(OwnedFd),
+    Notify(NotifySocket),
     Callback(Callback),
     AtOnce,
 }

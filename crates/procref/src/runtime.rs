@@ -14,18 +14,22 @@ use crate::error::{Error, Result};
 
 pub(crate) mod deadline;
 pub(crate) mod helpers;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "macos")]
+mod macos;
 #[cfg(unix)]
 pub(crate) mod periodic;
 pub(crate) mod process_local;
 pub(crate) mod timer;
-#[cfg(unix)]
-mod unix;
 pub(crate) mod wakers;
 #[cfg(windows)]
 mod windows;
 
-#[cfg(unix)]
-use unix as sys;
+#[cfg(target_os = "linux")]
+use linux as sys;
+#[cfg(target_os = "macos")]
+use macos as sys;
 #[cfg(windows)]
 use windows as sys;
 

@@ -10,17 +10,14 @@ use core::{iter, slice};
 use rustix::fd::RawFd;
 use rustix::mm::munmap;
 
+use crate::calls::exit_with;
+pub(super) use crate::calls::{die_with_parent, write};
 use crate::prepared::SupervisorSpec;
 use crate::process::SignalSafeProcess;
 use crate::state::Identity;
 
 pub(super) fn exit() -> ! {
     exit_with(0)
-}
-
-pub(super) fn exit_with(status: libc::c_int) -> ! {
-    // SAFETY: no pointers are passed. Unlike `exit`, `_exit` does not run the handlers of the starter.
-    unsafe { libc::_exit(status) }
 }
 
 /// Returns the identity of this process. Its start time is 0 if `/proc` cannot be read.
@@ -33,29 +30,11 @@ pub(super) fn own_identity() -> Identity {
     Identity { pid, start }
 }
 
-/// Writes to a descriptor. Returns `true` if all bytes were written.
-pub(super) fn write(fd: RawFd, bytes: &[u8]) -> bool {
-    // SAFETY: the kernel reads `bytes.len()` bytes from `bytes`, which is borrowed for the call. An invalid descriptor
-    // is an error and touches no memory.
-    let written = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
-    usize::try_from(written) == Ok(bytes.len())
-}
-
 /// Closes a descriptor that this process does not use again.
 pub(super) fn close(fd: RawFd) {
     // SAFETY: no pointers are passed. This process has its own descriptor table, and no `OwnedFd` of it has this
     // number.
     unsafe { libc::close(fd) };
-}
-
-/// Makes the kernel kill this process when the parent's thread that forked it exits. Returns `false` if the parent is
-/// already dead.
-pub(super) fn die_with_parent(parent: libc::pid_t) -> bool {
-    // SAFETY: no pointers are passed, and the setting concerns this process alone.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
-    // SAFETY: no pointers are passed.
-    let now = unsafe { libc::getppid() };
-    now == parent
 }
 
 /// Sets the name of this process. `top` shows the name, and procref recognizes supervisors by it.

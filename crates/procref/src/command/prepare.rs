@@ -28,7 +28,7 @@ use unix as sys;
 #[cfg(windows)]
 use windows as sys;
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 pub(crate) use sys::SupervisedLog;
 pub(crate) use sys::{Prepared, Reserved, release_port};
 
@@ -286,7 +286,7 @@ impl ServiceCommand {
             }
             #[cfg(unix)]
             Kind::Notify => {
-                let (socket, name) = crate::ready::notify_socket().map_err(failed)?;
+                let (socket, name) = crate::ready::NotifySocket::new().map_err(failed)?;
                 return Ok((Probe::Notify(socket), Some(name)));
             }
             // `build` rejects this.

@@ -13,11 +13,24 @@ use rustix::fs::{FileType, Mode, OFlags};
 use super::start;
 use crate::kernel::counted::helper;
 
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(target_os = "linux")]
+use linux as sys;
+#[cfg(target_os = "macos")]
+use macos as sys;
+
 /// The loader calls this function before `main`, after it has initialized all libraries.
 // The static stands beside the function that becomes the keeper, because the linker may leave out an object file that
 // nothing refers to.
 #[used]
-#[unsafe(link_section = ".init_array")]
+#[cfg_attr(target_os = "linux", unsafe(link_section = ".init_array"))]
+#[cfg_attr(
+    target_os = "macos",
+    unsafe(link_section = "__DATA,__mod_init_func,mod_init_funcs")
+)]
 static CONSTRUCTOR: extern "C" fn() = become_keeper_if_marked;
 
 extern "C" fn become_keeper_if_marked() {
@@ -27,34 +40,21 @@ extern "C" fn become_keeper_if_marked() {
     let Some(socket) = std::env::var_os(helper::SOCKET) else {
         return;
     };
-    if is_privileged() || !has_keeper_descriptors() {
+    if sys::is_privileged() || !has_keeper_descriptors() {
         return;
     }
     // A keeper is recognized by its name and by the signals that it blocks, so it has both from the beginning. A program
     // may inherit that SIGCHLD is ignored, and then the kernel would reap the keeper's children.
     block_signals();
     set_default_signals();
-    name_process();
-    detach();
+    sys::name_process();
+    sys::detach();
+    let _ = rustix::process::setsid();
+    let _ = rustix::process::chdir("/");
     let Some((file, ready)) = take_descriptors() else {
         exit(start::FAILED);
     };
     exit(start::run(state.into(), socket.into(), file, ready));
-}
-
-/// Sets the name of this process to the beginning of its command line, `procref: NAME`.
-fn name_process() {
-    let line = std::fs::read("/proc/self/cmdline").unwrap_or_default();
-    let title = line.split(|&byte| byte == 0).next().unwrap_or_default();
-    // The kernel cuts a longer name.
-    let _ = std::fs::write("/proc/self/comm", title);
-}
-
-/// Returns `true` if the program has more rights than the user who executed it. Such a program must not obey the
-/// environment.
-fn is_privileged() -> bool {
-    // SAFETY: no pointers are passed.
-    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
 /// Returns `true` if descriptor 0 is a regular file of this user and descriptor 1 is a socket.
@@ -71,18 +71,6 @@ fn has_keeper_descriptors() -> bool {
         })
     };
     is(0, FileType::RegularFile) && is(1, FileType::Socket)
-}
-
-/// Continues in a child that the starter does not have to reap, in its own session.
-fn detach() {
-    // SAFETY: no other thread exists before `main`, so the child may use all of its memory.
-    match unsafe { libc::fork() } {
-        0 => {}
-        -1 => exit(start::FAILED),
-        _ => exit(0),
-    }
-    let _ = rustix::process::setsid();
-    let _ = rustix::process::chdir("/");
 }
 
 /// Moves the descriptors of the keeper, and closes all others.

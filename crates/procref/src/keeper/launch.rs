@@ -10,25 +10,33 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
-use procref_supervisor::calls::{await_confirm, fork_here, last_errno};
+use procref_supervisor::calls::{await_confirm, last_errno};
 use procref_supervisor::channel::Message;
 use procref_supervisor::crash::{self, Point};
 use procref_supervisor::life::launch_and_watch;
 use procref_supervisor::ops::{LaunchHandshake, SubreaperOps, SupervisorOps};
 use procref_supervisor::prepared::LogSpec;
 use procref_supervisor::semset::signal_safe::SignalSafeSet;
-use procref_supervisor::tree::{ChildEvents, Tree, become_subreaper};
-use rustix::fs::Mode;
-use rustix::process::prlimit;
+use procref_supervisor::tree::{ChildEvents, Tree};
+use rustix::fs::{Mode, RawMode};
 
-use super::children::for_each_child;
+use super::children::Members;
 use super::life::{self, Life, LifeCalls, SleepLimit};
 use super::program::{self, ProgramMemory};
 use super::shared::Shared;
-use crate::kernel::counted::order::{LaunchOrder, RESOURCES};
-use crate::kernel::counted::sys;
+use crate::kernel::counted::order::LaunchOrder;
+use crate::kernel::counted::sys::spare;
 use crate::kernel::{Ended, Instance};
 use crate::process::{Identity, SignalSafeProcess};
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(target_os = "linux")]
+use linux as sys;
+#[cfg(target_os = "macos")]
+use macos as sys;
 
 /// The longest time from the end of a dying starter's pipe to the report of its death.
 const RELEASE_LIMIT: Duration = Duration::from_secs(10);
@@ -43,7 +51,7 @@ pub(super) struct Ends {
     pub(super) null: OwnedFd,
     pub(super) log: OwnedFd,
     pub(super) listener: Option<OwnedFd>,
-    /// The starter's pidfd.
+    /// Readable when the starter has exited.
     starter: Option<OwnedFd>,
 }
 
@@ -81,8 +89,9 @@ pub(super) fn start(
     role: u16,
     starter: Identity,
     order: LaunchOrder,
-    ends: Ends,
+    mut ends: Ends,
 ) -> io::Result<()> {
+    ends.starter = sys::watch_starter(ends.starter.take(), starter)?;
     life::on_thread(shared, role, order.spec.stop, move |life| {
         crash::point(Point::AttendantStarted);
         crash::point(Point::SupervisorStarted);
@@ -171,32 +180,27 @@ impl<'a> LaunchHandshake for Handshake<'a> {
     async fn fork(&self) -> Option<KeeperTree<'a>> {
         let ends = self.ends.take()?;
         let guard = self.life.shared().tree();
-        become_subreaper();
         // `Log` uses the log by this number.
         rustix::stdio::dup2_stdout(&ends.log).ok()?;
         let mut memory = ProgramMemory::new(self.order);
         let program = memory.program(self.order, &ends);
         if let Some(mask) = self.order.umask {
-            rustix::process::umask(Mode::from_raw_mode(mask & 0o777));
+            rustix::process::umask(Mode::from_bits_truncate((mask & 0o777) as RawMode));
         }
-        let parent = rustix::process::getpid().as_raw_nonzero().get();
-        let pid = match fork_here() {
-            0 => program.run(parent),
-            pid => u32::try_from(pid).unwrap_or(0),
-        };
+        let pid = u32::try_from(sys::fork(&program, self.order)).unwrap_or(0);
         if pid == 0 {
             send(self.report, Message::ForkFailed(last_errno()));
             return None;
         }
         crash::point(Point::ServiceForked);
-        set_limits(pid, self.order);
-        // Without `/proc`, there is no start time. The gate stays closed, so the child exits.
+        // On Linux without `/proc`, there is no start time. The gate stays closed, so the child exits.
         let start = SignalSafeProcess::start_of(pid).ok()?;
+        let child = Identity { pid, start };
         let events = Signals {
             shared: self.life.shared(),
             seen: Cell::new(0),
+            members: Members::new(child, self.order),
         };
-        let child = Identity { pid, start };
         Some(KeeperTree {
             life: self.life,
             tree: Tree::new(events, self.order.spec.stop, self.log, child),
@@ -210,21 +214,12 @@ impl<'a> LaunchHandshake for Handshake<'a> {
     }
 }
 
-/// Gives the service the resource limits of its starter. The keeper has those of another client, and more descriptors.
-/// The child waits at its gate.
-fn set_limits(pid: u32, order: &LaunchOrder) {
-    let pid = procref_supervisor::process::to_pid(pid);
-    for (resource, limit) in RESOURCES.into_iter().zip(order.limits) {
-        // A limit that this user cannot raise stays as it is.
-        let _ = prlimit(pid, resource, limit);
-    }
-}
-
 /// The signals of the keeper, which its serving thread passes on.
 struct Signals<'a> {
     shared: &'a Shared,
     /// The number of signals before the last check.
     seen: Cell<u64>,
+    members: Members,
 }
 
 impl ChildEvents for Signals<'_> {
@@ -238,7 +233,7 @@ impl ChildEvents for Signals<'_> {
     }
 
     fn for_each_child(&self, call: &mut dyn FnMut(i32)) -> Option<()> {
-        for_each_child(call)
+        self.members.for_each(call)
     }
 }
 
@@ -355,7 +350,7 @@ impl SubreaperOps for KeeperTree<'_> {
     fn leave_tree(&self) {
         let guard = self.guard.take();
         // The log would stay open otherwise.
-        if let (Some(_guard), Ok(null)) = (guard, sys::spare()) {
+        if let (Some(_guard), Ok(null)) = (guard, spare()) {
             let _ = rustix::stdio::dup2_stdout(null);
         }
     }

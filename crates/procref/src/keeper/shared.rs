@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::event::{EventfdFlags, eventfd};
-
+use super::queue::Waker;
 use crate::kernel::counted::ledger::Ledger;
 use crate::kernel::counted::mapped::Mapped;
 use crate::kernel::counted::sys::{self, FileId};
@@ -92,7 +91,7 @@ pub(super) struct Shared {
     changed: Condvar,
     notices: Mutex<Vec<Notice>>,
     /// Readable when there are notices.
-    event: OwnedFd,
+    event: Waker,
     /// The number of signals that this process has received.
     signals: AtomicU64,
     /// The number of supervisors that have begun to wait for deaths, and the number of those that need not wait any more.
@@ -109,7 +108,7 @@ impl Shared {
             ledger: Mutex::new(ledger),
             changed: Condvar::new(),
             notices: Mutex::default(),
-            event: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            event: Waker::new()?,
             signals: AtomicU64::new(0),
             death_waits: [const { AtomicU64::new(0) }; 2],
             tree: Mutex::default(),
@@ -208,20 +207,19 @@ impl Shared {
     }
 
     pub(super) fn notices_fd(&self) -> BorrowedFd<'_> {
-        self.event.as_fd()
+        self.event.fd()
     }
 
     /// Sends a notice to the serving thread.
     pub(super) fn notify(&self, notice: Notice) {
         let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
         notices.push(notice);
-        // The counter of the event cannot overflow before it is read.
-        let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
+        self.event.wake();
     }
 
     pub(super) fn take_notices(&self) -> Vec<Notice> {
         let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = rustix::io::read(&self.event, &mut [0; 8]);
+        self.event.clear();
         std::mem::take(&mut *notices)
     }
 }

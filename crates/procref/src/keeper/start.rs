@@ -58,10 +58,16 @@ fn serve(state: PathBuf, socket: PathBuf, file: OwnedFd, ready: OwnedFd) -> io::
     keeper.run()
 }
 
-/// Each client needs two descriptors, and the usual limit is 1024.
+/// Each client needs one or two descriptors, and the usual limit is 1024, on macOS 256.
 fn raise_descriptor_limit() {
+    /// The kernel of macOS refuses more, although it reports no maximum: `OPEN_MAX`.
+    const MOST: u64 = 10_240;
+
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let current = maximum;
+    let current = match cfg!(target_os = "macos") {
+        true => Some(maximum.unwrap_or(MOST).min(MOST)),
+        false => maximum,
+    };
     let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
 }
 

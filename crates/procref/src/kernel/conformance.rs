@@ -19,7 +19,7 @@ use crate::name::Name;
 use crate::namespace::Namespace;
 use crate::process::{self, Identity};
 
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 mod keepers;
 
 /// Creates processes that share one object.
@@ -47,8 +47,8 @@ trait Actor {
 }
 
 fn key(name: &str, pid: u32) -> ServiceKey {
-    // A kernel with a lock file needs a directory for the file.
-    let dir = match cfg!(windows) {
+    // A kernel with files needs a directory for them.
+    let dir = match cfg!(not(target_os = "linux")) {
         true => {
             let dir = std::env::temp_dir().join(format!("procref-conformance-{pid}"));
             std::fs::create_dir_all(&dir).unwrap();
@@ -295,9 +295,9 @@ macro_rules! on_every_kernel {
     ($($guarantee:ident,)*) => {
         conformance!(native, super::Helpers::new, $($guarantee,)*);
         conformance!(simulated, super::InMemory::new, $($guarantee,)*);
-        #[cfg(target_os = "linux")]
+        #[cfg(unix)]
         conformance!(counted, super::keepers::Keepers::new, $($guarantee,)*);
-        #[cfg(target_os = "linux")]
+        #[cfg(unix)]
         conformance!(counted_killed, super::keepers::Keepers::killed, $($guarantee,)*);
         #[cfg(target_os = "linux")]
         conformance!(counted_without_pidfds, super::keepers::Keepers::without_pidfds, $($guarantee,)*);
@@ -424,13 +424,13 @@ fn helper() {
     let (pid, kernel, name) = (word().parse().unwrap(), word(), word());
     match kernel {
         NATIVE => serve(&Native, &key(name, pid), |_, _| None),
-        #[cfg(target_os = "linux")]
+        #[cfg(unix)]
         _ => serve(
             &super::counted::Counted,
             &keepers::key_of(name, pid),
             keepers::perform_here,
         ),
-        #[cfg(not(target_os = "linux"))]
+        #[cfg(windows)]
         other => panic!("no such kernel: {other}"),
     }
 }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The keeper performs the same arrays as a System V semaphore set. It identifies a client by pid and start time, which
-//! the kernel reports, and watches the process by a pidfd. So a reference ends with the process, survives `exec`, and
+//! the kernel reports, and watches the process by a pidfd, on macOS by kqueue. So a reference ends with the process, survives `exec`, and
 //! is not inherited by a fork.
 //!
 //! If the keeper dies, nothing is lost. The next step of any client finds the lock on the state file free and starts a
@@ -24,7 +24,7 @@
 
 mod channel;
 mod client;
-#[cfg(feature = "fuzzing")]
+#[cfg(all(target_os = "linux", feature = "fuzzing"))]
 pub(crate) mod fuzz;
 pub(crate) mod helper;
 pub(crate) mod ledger;

@@ -112,8 +112,9 @@ impl OpenArray for NativeArray {
                 return Ok(array.map(|array| Self::SystemV { array, dir }));
             }
         }
-        let opened = RemoteArray::open(key, missing).map_err(|error| selection::named(error, dir));
-        Ok(opened?.map(|array| Self::Keeper(Arc::new(array))))
+        let opened =
+            Arc::<RemoteArray>::open(key, missing).map_err(|error| selection::named(error, dir));
+        Ok(opened?.map(Self::Keeper))
     }
 
     fn checked_values(&self, key: &ServiceKey) -> Step<Values> {

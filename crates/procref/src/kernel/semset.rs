@@ -18,16 +18,16 @@
 //! warns of that race.
 
 mod holders;
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 mod open;
 mod set;
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 pub(crate) use procref_supervisor::semset::signal_safe;
 pub(crate) use procref_supervisor::semset::{layout, op_list, steps};
 
 pub(crate) use layout::{MAX_VALUE, Values, decode, digests_in, slot};
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 pub(crate) use open::{OpenArray, open};
 pub(crate) use set::{SemArray, Set};
 pub(crate) use steps::{MAX_OPS, Op, Wait};

@@ -16,7 +16,7 @@ use crate::kernel::Snapshot;
 use crate::key::ServiceKey;
 
 /// Name of the variable. Its value is a list of instances, separated by spaces.
-const STARTING: &str = "PROCREF_STARTING";
+pub(crate) const STARTING: &str = "PROCREF_STARTING";
 
 /// Returns the variable, with its value, for the processes of a start.
 pub(crate) fn variable(key: &ServiceKey, generation: u16) -> (OsString, OsString) {

@@ -2,17 +2,19 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, inotify};
+use rustix::fs::{FileType, Mode, OFlags};
 
-use super::{Origin, VARIABLE, check_unchanged, variable};
+use super::{Origin, VARIABLE};
 use crate::error::{Error, Result};
-use crate::namespace::Namespace;
+
+#[cfg(target_os = "linux")]
+pub(crate) use super::linux::{RecordWatch, default_dir};
+#[cfg(target_os = "macos")]
+pub(crate) use super::macos::{RecordWatch, default_dir};
 
 /// Creates the directory, with its parents if the caller or the environment names it.
 pub(super) fn create(dir: &Path, origin: Origin) -> Result<()> {
@@ -61,63 +63,7 @@ pub(super) fn canonical(dir: &Path) -> io::Result<PathBuf> {
 /// Returns device and inode.
 pub(super) fn identity(dir: &Path) -> io::Result<(u64, u64)> {
     let stat = rustix::fs::lstat(dir)?;
-    Ok((stat.st_dev, stat.st_ino))
-}
-
-/// A watch for records that are moved into a runtime directory. It starts when it is created.
-pub(crate) struct RecordWatch(OwnedFd);
-
-impl RecordWatch {
-    pub(crate) fn new(namespace: &Namespace) -> Result<Self> {
-        let dir = namespace.dir();
-        check_unchanged(namespace)?;
-        let watch = || {
-            let watch = inotify::init(inotify::CreateFlags::CLOEXEC)?;
-            // Records are written to another path and then renamed. The watch also ends when the directory is
-            // removed.
-            let events = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::ONLYDIR;
-            inotify::add_watch(&watch, dir, events)?;
-            Ok(Self(watch))
-        };
-        watch().map_err(|error: rustix::io::Errno| {
-            let advice = "could not watch it (see `sysctl fs.inotify`)";
-            Error::runtime_dir_io(dir, advice, error.into())
-        })
-    }
-
-    /// Waits for a record, and blocks the thread. Returns an error if the directory was removed.
-    pub(crate) fn wait(&self, namespace: &Namespace) -> Result<()> {
-        let mut room = [MaybeUninit::uninit(); 4096];
-        let read = loop {
-            match rustix::io::read(&self.0, &mut room[..]) {
-                Err(rustix::io::Errno::INTR) => {}
-                read => break read.map(drop),
-            }
-        };
-        read.map_err(|error| {
-            let dir = namespace.dir();
-            Error::runtime_dir_io(dir, "could not watch it", error.into())
-        })?;
-        check_unchanged(namespace)
-    }
-}
-
-/// Returns `$XDG_RUNTIME_DIR/procref` if the session's directory exists and belongs to this user, and otherwise
-/// `/tmp/procref-UID`.
-///
-/// The variable survives `sudo -E` and `su` without `-`. Without the check, root would create its own
-/// directory in the user's, and procref would reject that directory for the user's next service.
-pub(super) fn default_dir() -> Result<PathBuf> {
-    let uid = rustix::process::geteuid().as_raw();
-    let is_own = |dir: &PathBuf| {
-        // The base directory specification says that relative paths must be ignored.
-        dir.is_absolute()
-            && fs::metadata(dir).is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == uid)
-    };
-    Ok(match variable("XDG_RUNTIME_DIR").filter(is_own) {
-        Some(dir) => dir.join("procref"),
-        None => PathBuf::from(format!("/tmp/procref-{uid}")),
-    })
+    Ok(file_id(&stat))
 }
 
 /// Returns the advice at the end of an error about a directory that cannot be used.
@@ -182,7 +128,7 @@ pub(super) fn check(dir: &Path, origin: Origin) -> Result<(u64, u64)> {
         );
         return Err(Error::runtime_dir(dir, reason));
     }
-    Ok((stat.st_dev, stat.st_ino))
+    Ok(file_id(&stat))
 }
 
 /// The files of procref in an unused directory: the choice of the kernel.
@@ -227,4 +173,10 @@ pub(super) fn remove(dir: &Path) -> io::Result<()> {
         }
     }
     result
+}
+
+/// Returns device and inode. The types of these fields differ between systems.
+#[expect(clippy::unnecessary_cast, reason = "the types differ between systems")]
+fn file_id(stat: &rustix::fs::Stat) -> (u64, u64) {
+    (stat.st_dev as u64, stat.st_ino as u64)
 }

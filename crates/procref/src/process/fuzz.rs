@@ -2,7 +2,8 @@
 
 use procref_supervisor::process::Stat;
 
-use super::proc_info::{age, on_one_line, started_at};
+use super::on_one_line;
+use super::proc_info::{age, started_at};
 use crate::fuzzing::Input;
 
 /// `/proc/PID/stat`: the start time and the fork flag are read correctly for any name of the program.

@@ -46,7 +46,7 @@ impl Addresses {
     }
 
     /// Describes the listeners on the port at other addresses. Empty if there are none.
-    #[cfg(unix)]
+    #[cfg(target_os = "linux")]
     pub(super) fn other_listeners(&self) -> String {
         let Some(port) = self.0.first().map(SocketAddr::port) else {
             return String::new();
@@ -64,7 +64,7 @@ impl Addresses {
         }
     }
 
-    #[cfg(windows)]
+    #[cfg(not(target_os = "linux"))]
     pub(super) fn other_listeners(&self) -> String {
         String::new()
     }

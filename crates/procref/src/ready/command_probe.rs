@@ -10,13 +10,17 @@ use std::time::Duration;
 use super::wait::{ProbeResult, ReadinessWait, WakeReason};
 use crate::error::{exec_advice, exit_clause};
 
-#[cfg(unix)]
-mod unix;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "macos")]
+mod macos;
 #[cfg(windows)]
 mod windows;
 
-#[cfg(unix)]
-use unix as sys;
+#[cfg(target_os = "linux")]
+use linux as sys;
+#[cfg(target_os = "macos")]
+use macos as sys;
 #[cfg(windows)]
 use windows as sys;
 

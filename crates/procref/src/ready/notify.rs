@@ -1,30 +1,33 @@
 //! Receives `READY=1` and the values of the service, as services for systemd send it.
 
-use std::ffi::OsString;
-use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
-use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::ffi::OsStringExt as _;
-use std::os::unix::net::UnixDatagram;
-
 use rustix::event::PollFlags;
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SocketAddrUnix, SocketFlags, SocketType, sockopt,
-};
-use rustix::process::Uid;
 
 use super::connection::failed;
 use super::notified::Notified;
 use super::wait::{ProbeResult, ReadinessWait, WakeReason};
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(target_os = "linux")]
+use linux as sys;
+#[cfg(target_os = "macos")]
+use macos as sys;
+
+pub(crate) use sys::NotifySocket;
+#[cfg(all(test, target_os = "linux"))]
+pub(super) use sys::may_speak;
 
 /// The longest accepted message, in bytes.
 const LONGEST: usize = 64 * 1024;
 
 /// The largest size of all metadata, in bytes. A record that contains more cannot be written.
 pub(super) const LARGEST: usize = 1 << 20;
+
+/// A received message, or the reason why it cannot be used. `None` if another user sent it.
+type Received = Option<Result<Vec<u8>, String>>;
 
 const PORT: &[u8] = b"PROCREF_PORT";
 
@@ -128,41 +131,21 @@ impl Notified {
     }
 }
 
-/// Creates a socket, and returns it with the value of `NOTIFY_SOCKET`.
-///
-/// The kernel chooses a name in the abstract namespace, so no file remains if a process dies. Every user can
-/// send to such a name, so the kernel must pass the sender's credentials with each message.
-pub(crate) fn socket() -> io::Result<(OwnedFd, OsString)> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
-    sockopt::set_socket_passcred(&socket, true)?;
-    rustix::net::bind(&socket, &SocketAddrUnix::new_unnamed())?;
-    let socket = UnixDatagram::from(socket);
-    let address = socket.local_addr()?;
-    let Some(name) = address.as_abstract_name() else {
-        return Err(io::Error::other(
-            "the kernel assigned no name to the socket",
-        ));
-    };
-    let name = [b"@".as_slice(), name].concat();
-    Ok((socket.into(), OsString::from_vec(name)))
-}
-
 /// Waits for a message, so no polling is needed. Adds the values of each message to `notified`.
 pub(super) fn listen(
-    socket: &OwnedFd,
+    socket: &NotifySocket,
     watch: &ReadinessWait<'_>,
     service: &str,
     notified: &mut Notified,
 ) -> ProbeResult {
     let mut last = "no message so far".to_owned();
     loop {
-        match watch.wait_for(socket, PollFlags::IN) {
+        match watch.wait_for(socket.fd(), PollFlags::IN) {
             WakeReason::Event => {}
             WakeReason::Alarm => return ProbeResult::Alarm,
             WakeReason::Time => return ProbeResult::NotYet(last),
         }
-        let received = match receive(socket) {
+        let received = match sys::receive(socket) {
             Ok(Some(datagram)) => datagram.and_then(|datagram| parse(&datagram)),
             Ok(None) | Err(Errno::AGAIN | Errno::INTR) => continue,
             Err(error) => return failed(error),
@@ -182,39 +165,4 @@ pub(super) fn listen(
             return ProbeResult::Ready;
         }
     }
-}
-
-/// Receives one message. Returns `None` if another user sent it, and the reason if it is too long.
-fn receive(socket: &OwnedFd) -> Result<Option<Result<Vec<u8>, String>>, Errno> {
-    let mut buffer = vec![0; LONGEST];
-    // The buffer has room for the credentials and nothing else, so descriptors in the message are not
-    // received.
-    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut room);
-    let received = rustix::net::recvmsg(
-        socket,
-        &mut [IoSliceMut::new(&mut buffer)],
-        &mut control,
-        RecvFlags::CMSG_CLOEXEC,
-    )?;
-    let heard = control.drain().any(|message| match message {
-        RecvAncillaryMessage::ScmCredentials(sender) => may_speak(sender.uid),
-        _ => false,
-    });
-    if !heard {
-        tracing::debug!("ignored a notification from another user");
-        return Ok(None);
-    }
-    // A part of a message could lack a value, or contain the beginning of one.
-    if received.flags.contains(ReturnFlags::TRUNC) {
-        return Ok(Some(Err("the message is longer than 64 KiB".to_owned())));
-    }
-    buffer.truncate(received.bytes);
-    Ok(Some(Ok(buffer)))
-}
-
-/// The kernel passes the sender's real user. A program that changed its effective user still has the
-/// starter's real user.
-pub(super) fn may_speak(uid: Uid) -> bool {
-    uid == Uid::ROOT || uid == rustix::process::geteuid() || uid == rustix::process::getuid()
 }

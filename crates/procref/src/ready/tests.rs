@@ -1,7 +1,7 @@
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, TcpListener};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An alarm that is raised when its other end is dropped.
 fn alarm() -> (OwnedFd, OwnedFd) {
-    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap()
+    crate::descriptor::pipe().unwrap()
 }
 
 fn ready() -> Waited {
@@ -181,6 +181,7 @@ fn probe_names_the_address_at_which_a_process_listens() {
     assert!(!last.contains("listens"), "{last}");
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn listening_sockets_are_read_from_proc() {
     let rest = "00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 1 1 0 100 0 0 10 0";
@@ -540,7 +541,7 @@ fn command_probe_is_killed_by_the_alarm() {
 fn alarm_ends_every_probe_at_once() {
     let (_kept, address) = closed_port();
     let log = Log::new();
-    let (socket, _) = notify_socket().unwrap();
+    let (socket, _) = NotifySocket::new().unwrap();
     let open = TcpListener::bind("127.0.0.1:0").unwrap();
     let open = match open.local_addr().unwrap() {
         std::net::SocketAddr::V4(address) => (open, address),

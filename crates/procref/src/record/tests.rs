@@ -1,7 +1,7 @@
 use std::fs::File;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
-use rustix::fs::{FileType, Mode};
+use crate::file::make_fifo;
 
 use super::*;
 use crate::name::Name;
@@ -193,7 +193,7 @@ fn hostile_records_are_ignored() {
     symlink("/nonexistent", &path).unwrap();
     assert!(read(key).is_none(), "a dangling link");
     fs::remove_file(&path).unwrap();
-    rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::RUSR, 0).unwrap();
+    make_fifo(&path);
     assert!(read(key).is_none(), "a FIFO");
 }
 

@@ -25,7 +25,7 @@ pub(crate) struct Local {
     /// The threads of procref that are about to exit.
     pub(crate) ending: Mutex<Vec<Arc<Helper>>>,
     /// The nonces of sessions with keepers that no session uses now.
-    #[cfg(target_os = "linux")]
+    #[cfg(unix)]
     pub(crate) nonces: Mutex<Vec<u64>>,
     /// The state of a child of this process.
     child: OnceLock<Box<Local>>,
@@ -38,7 +38,7 @@ impl Local {
             clients: Mutex::default(),
             timer: Timer::new(),
             ending: Mutex::default(),
-            #[cfg(target_os = "linux")]
+            #[cfg(unix)]
             nonces: Mutex::default(),
             child: OnceLock::new(),
         }

@@ -5,7 +5,8 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use procref_supervisor::channel::Message;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use procref_supervisor::process::poll_limit;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use crate::error;
@@ -86,10 +87,7 @@ pub(crate) fn any_readable(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) ->
         .collect();
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let limit = left.map(|left| Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
-        });
+        let limit = left.map(poll_limit);
         match poll(&mut fds, limit.as_ref()) {
             Ok(ready) => return Ok(ready > 0),
             Err(Errno::INTR) => {}

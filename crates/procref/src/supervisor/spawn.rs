@@ -19,12 +19,14 @@ use procref_supervisor::semset::signal_safe::SignalSafeSet;
 use procref_supervisor::spec::{LaunchSpec, StopSpec};
 
 use super::arena::Arena;
+use super::failed;
 use super::maps::dispensable;
 use super::objects::needed;
 use super::receive::not_registered;
 use crate::command::Prepared;
 use crate::crash::{self, Point};
-use crate::error::{Error, Result};
+use crate::descriptor::pipe;
+use crate::error::Result;
 use crate::file::read_proc;
 use crate::key::ServiceKey;
 use crate::process::supervisor_title;
@@ -73,19 +75,6 @@ pub(crate) fn start(set: SignalSafeSet<RawCalls>, key: &ServiceKey, stop: StopSp
         ))),
         Err(error) => Err(failed(key, "wait until it is registered")(error)),
     }
-}
-
-pub(crate) fn failed(key: &ServiceKey, operation: &'static str) -> impl FnOnce(io::Error) -> Error {
-    let service = key.name().to_owned();
-    move |source| Error::Supervisor {
-        service,
-        operation,
-        source,
-    }
-}
-
-pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
 }
 
 /// Prepares the data of a supervisor and forks it.

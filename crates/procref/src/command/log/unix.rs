@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, RawMode};
 use rustix::io::Errno;
 
 use super::Forbidden;
@@ -25,7 +25,7 @@ pub(super) fn is_short(path: &Path, limit: u64, forbidden: Forbidden) -> bool {
     rustix::fs::lstat(path).is_ok_and(|stat| {
         FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
             && stat.st_uid == rustix::process::geteuid().as_raw()
-            && stat.st_mode & forbidden as u32 == 0
+            && stat.st_mode & forbidden as RawMode == 0
             && u64::try_from(stat.st_size).is_ok_and(|size| size <= limit)
     })
 }
@@ -69,7 +69,7 @@ fn open_checked(path: &Path, flags: OFlags, forbidden: Forbidden) -> io::Result<
             stat.st_uid
         )));
     }
-    if stat.st_mode & forbidden as u32 != 0 {
+    if stat.st_mode & forbidden as RawMode != 0 {
         return Err(io::Error::other(format!(
             "other users have access (mode {:04o}; run `chmod 600` on it)",
             stat.st_mode & 0o7777

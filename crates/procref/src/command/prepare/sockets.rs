@@ -13,7 +13,9 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
+
+use crate::descriptor::{Blocking, socket};
 
 /// Removes the sockets of this directory that no process has bound. Errors are logged only, because the program reports
 /// a path that it cannot bind.
@@ -80,9 +82,7 @@ fn bound_names() -> io::Result<HashSet<OsString>> {
 fn is_refused(path: &Path) -> bool {
     let refused = || {
         let address = SocketAddrUnix::new(path)?;
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket =
-            rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        let socket = socket(AddressFamily::UNIX, SocketType::STREAM, Blocking::No)?;
         rustix::net::connect(&socket, &address)
     };
     refused() == Err(Errno::CONNREFUSED)

@@ -9,11 +9,12 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, sockopt};
 
 use super::{Parts, Port};
 use crate::command::ServiceLog;
 use crate::command::log::files;
+use crate::descriptor::{Blocking, socket};
 use crate::error::foreground;
 use crate::ready::{Addresses, Probe};
 
@@ -159,10 +160,13 @@ pub(super) fn listen(port: u16) -> io::Result<Port> {
 }
 
 pub(super) fn check_socket_path(path: &Path) -> Result<(), String> {
+    /// The size of `sun_path`, without a NUL.
+    const LONGEST: usize = if cfg!(target_os = "macos") { 103 } else { 107 };
+
     match SocketAddrUnix::new(path) {
         Ok(_) => Ok(()),
         Err(_) => Err(format!(
-            "{} is longer than 107 bytes, the limit for the path of a socket",
+            "{} is longer than {LONGEST} bytes, the limit for the path of a socket",
             path.display()
         )),
     }
@@ -188,8 +192,7 @@ fn bind(address: SocketAddr, reuse: bool) -> io::Result<OwnedFd> {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
     };
-    let (stream, flags) = (SocketType::STREAM, SocketFlags::CLOEXEC);
-    let socket = rustix::net::socket_with(family, stream, flags, None)?;
+    let socket = socket(family, SocketType::STREAM, Blocking::Yes)?;
     if reuse {
         sockopt::set_socket_reuseaddr(&socket, true)?;
     }

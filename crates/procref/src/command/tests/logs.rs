@@ -3,6 +3,7 @@ use std::io::Write as _;
 use super::*;
 use crate::command::log::{Forbidden, last_lines};
 use crate::command::log::{files, rotate_running};
+use crate::file::make_fifo;
 
 fn open(path: &Path, limit: u64) -> Result<ServiceLog, Error> {
     ServiceLog::open("it", path.to_owned(), limit, Forbidden::GroupOrWorld)
@@ -213,14 +214,7 @@ fn log_open_to_other_users_is_refused_with_its_path() {
     refused("symbolic link");
     assert_eq!(fs::read_to_string(&victim).unwrap(), "unchanged");
     fs::remove_file(&path).unwrap();
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        &path,
-        rustix::fs::FileType::Fifo,
-        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
-        0,
-    )
-    .unwrap();
+    make_fifo(&path);
     refused("not a regular file");
     fs::remove_file(&path).unwrap();
     fs::write(&path, "").unwrap();

@@ -277,7 +277,7 @@ fn prepared_descriptors_are_closed_by_exec() {
         null.as_fd(),
         log.file.as_fd(),
         listeners[0].as_fd(),
-        notify.as_fd(),
+        notify.fd().as_fd(),
     ];
     for fd in fds {
         let flags = rustix::io::fcntl_getfd(fd).unwrap();

@@ -35,6 +35,17 @@ pub(super) fn key_of(name: &str, pid: u32) -> ServiceKey {
 }
 
 /// Returns the keepers of this service.
+#[cfg(target_os = "macos")]
+fn keepers_of(place: &Place) -> Vec<u32> {
+    use crate::process::macos::{list, state_file};
+
+    let mut pids = list::own_user().unwrap();
+    pids.retain(|&pid| state_file(pid).as_ref() == Some(&place.state));
+    pids
+}
+
+/// Returns the keepers of this service.
+#[cfg(target_os = "linux")]
 fn keepers_of(place: &Place) -> Vec<u32> {
     let variable = format!("{}={}", helper::STATE, place.state.display());
     let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| {
@@ -131,6 +142,7 @@ impl Keepers {
         Self::with(name.to_owned(), true)
     }
 
+    #[cfg(target_os = "linux")]
     pub(super) fn without_pidfds(name: &'static str) -> Self {
         Self::with(format!("{name}-without-pidfds"), false)
     }
@@ -253,8 +265,8 @@ fn g2_reference_survives_exec_and_ends_with_the_process() {
     one.begin("exec");
     // The connection of the executed program is closed, and its reference stays. The successor of a killed keeper
     // watches the program, too.
-    let comm = format!("/proc/{}/comm", one.child.id());
-    while fs::read_to_string(&comm).unwrap() != "cat\n" {
+    let is_cat = |line: String| line.split(' ').next() == Some("cat");
+    while !process::proc_info::command_line(one.child.id()).is_some_and(is_cat) {
         std::thread::yield_now();
     }
     assert_state(&mut other, 2, false);
@@ -284,7 +296,11 @@ fn g8_forked_child_keeps_no_reference() {
 
 #[test]
 fn g2_death_that_was_waited_for_is_counted_in_the_next_answer() {
-    for keepers in [Keepers::new("waited"), Keepers::without_pidfds("waited")] {
+    for keepers in [
+        Keepers::new("waited"),
+        #[cfg(target_os = "linux")]
+        Keepers::without_pidfds("waited"),
+    ] {
         let mut one = started(&keepers);
         for round in 0..40 {
             let mut other = keepers.process();

@@ -34,7 +34,8 @@ use crate::process::{self, Identity};
 pub(crate) struct Counted;
 
 impl Kernel for Counted {
-    type Object = Set<RemoteArray>;
+    /// The code that starts a supervisor shares the array.
+    type Object = Set<Arc<RemoteArray>>;
 
     async fn open(&self, key: &ServiceKey, missing: Missing) -> Result<Option<Self::Object>> {
         semset::open(key, missing).await
@@ -75,20 +76,8 @@ impl Kernel for Counted {
     }
 
     fn is_instance(identity: Identity) -> Result<bool> {
-        // A keeper has its state file open as long as it lives. The name alone does not make a process a keeper, but a
-        // process of this user can also write such a file.
-        let all = fs::read_dir("/proc")?.flatten();
-        let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        let keepers = pids.filter(|&pid| process::is_supervisor(pid));
-        let open = keepers.flat_map(|pid| {
-            fs::read_dir(format!("/proc/{pid}/fd"))
-                .into_iter()
-                .flatten()
-        });
-        let files = open
-            .flatten()
-            .filter_map(|entry| fs::read_link(entry.path()).ok());
-        let mut headers = files
+        let mut headers = sys::keepers_files()?
+            .into_iter()
             .filter(|path| place::is_state(path))
             .filter_map(|path| open::header_of(&path));
         Ok(headers.any(|header| {
@@ -327,7 +316,7 @@ impl RemoteArray {
     }
 }
 
-impl OpenArray for RemoteArray {
+impl OpenArray for Arc<RemoteArray> {
     fn open(key: &ServiceKey, missing: Missing) -> Result<Option<Self>> {
         if missing == Missing::Create {
             process::check_view(key.namespace.view())?;
@@ -338,13 +327,13 @@ impl OpenArray for RemoteArray {
         match found.map_err(|refusal| error_of(key.name(), &place, "open the object", refusal))? {
             Found::Connected(channel, file) => {
                 *session.channel() = Some(channel);
-                Ok(Some(Self {
+                Ok(Some(Self::new(RemoteArray {
                     place,
                     file,
                     service: key.name().into(),
                     session,
                     is_gone: AtomicBool::new(false),
-                }))
+                })))
             }
             Found::Missing | Found::TimedOut => Ok(None),
         }
@@ -363,7 +352,7 @@ impl OpenArray for RemoteArray {
     }
 }
 
-impl SemArray for RemoteArray {
+impl SemArray for Arc<RemoteArray> {
     async fn operate(&self, operation: &'static str, ops: &[Op], wait: Wait) -> Step<bool> {
         if wait == Wait::Yes {
             return self.wait(operation, ops, None);

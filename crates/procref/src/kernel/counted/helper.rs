@@ -11,6 +11,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use super::main_program;
 use super::place::Place;
 
 /// The variable that makes a program a keeper: the path of the state file.
@@ -22,16 +23,19 @@ pub(crate) const SOCKET: &str = "PROCREF_KEEPER_SOCKET";
 /// The variable with which a user names the helper program.
 const HELPER: &str = "PROCREF_HELPER";
 /// Variables that the program needs to start.
+#[cfg(target_os = "linux")]
 const KEPT: [&str; 2] = ["LD_LIBRARY_PATH", "LD_PRELOAD"];
+#[cfg(target_os = "macos")]
+const KEPT: [&str; 2] = ["DYLD_LIBRARY_PATH", "DYLD_INSERT_LIBRARIES"];
 
 /// Returns the helper program, or what the user can do.
 pub(super) fn program() -> Result<PathBuf, String> {
     if let Some(program) = env::var_os(HELPER).filter(|it| !it.is_empty()) {
         return Ok(program.into());
     }
-    if super::main_program::contains_this_code() {
-        // The running file, even if its path leads to another file now.
-        return Ok("/proc/self/exe".into());
+    if main_program::contains_this_code() {
+        return main_program::path()
+            .map_err(|error| format!("the path of this program is unknown: {error}"));
     }
     let dirs = env::var_os("PATH").unwrap_or_default();
     let candidates = env::split_paths(&dirs).map(|dir| dir.join("procref"));
@@ -44,7 +48,7 @@ pub(super) fn program() -> Result<PathBuf, String> {
     })
 }
 
-/// Starts a keeper. The process that the command starts forks the keeper and exits, so that the keeper is no child of
+/// Starts a keeper. The process that the command starts starts the keeper and exits, so that the keeper is no child of
 /// this process.
 pub(super) fn start(
     program: &PathBuf,

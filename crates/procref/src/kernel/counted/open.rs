@@ -20,6 +20,7 @@ use super::place::Place;
 use super::state::{self, Condition, HEADER_LENGTH, Unusable};
 use super::sys::{self, FileId};
 use super::wire::{Reply, VERSION};
+use crate::descriptor;
 use crate::file::{check_private, read_at};
 use crate::kernel::Missing;
 use crate::process::{Identity, Process};
@@ -260,7 +261,7 @@ fn start(place: &Place, file: &OwnedFd) -> Result<(), Refusal> {
         advice,
         source: io::ErrorKind::NotFound.into(),
     })?;
-    let (ready, theirs) = sys::pair().map_err(failed)?;
+    let (ready, theirs) = descriptor::socket_pair().map_err(failed)?;
     let file = file.try_clone().map_err(failed)?;
     helper::start(&program, place, file, theirs).map_err(failed)?;
     // The keeper sends a byte when it listens. It closes the socket if it is not needed. A child that another thread

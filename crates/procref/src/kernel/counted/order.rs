@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! order     values of the instance [u16; 130], signal u32, grace u64, patience u64, port u32, umask u32, log limit u64,
-//!           position of LISTEN_PID u32, resource limits [(u64, u64); 16], texts
+//!           position of LISTEN_PID u32, resource limits [(u64, u64); 16] (9 on macOS), texts
 //! texts     program, directory, six of the log, number of arguments u32, arguments, variables until the end
 //! text      length u32, bytes without NUL
 //! ```
@@ -23,6 +23,7 @@ use crate::kernel::semset::{decode, slot};
 use crate::process::Identity;
 
 /// The resources whose limits a service inherits from its starter.
+#[cfg(target_os = "linux")]
 pub(crate) const RESOURCES: [Resource; 16] = [
     Resource::Cpu,
     Resource::Fsize,
@@ -40,6 +41,18 @@ pub(crate) const RESOURCES: [Resource; 16] = [
     Resource::Nice,
     Resource::Rtprio,
     Resource::Rttime,
+];
+#[cfg(target_os = "macos")]
+pub(crate) const RESOURCES: [Resource; 9] = [
+    Resource::Cpu,
+    Resource::Fsize,
+    Resource::Data,
+    Resource::Stack,
+    Resource::Core,
+    Resource::Nproc,
+    Resource::Nofile,
+    Resource::Memlock,
+    Resource::As,
 ];
 
 /// The greatest length of an order. The kernel limits arguments and environment together to 6 MiB.
@@ -71,7 +84,7 @@ pub(crate) struct LaunchOrder {
     /// The file mode creation mask of the client, if it is known.
     pub(crate) umask: Option<u32>,
     /// The limits of the client, in the order of [`RESOURCES`].
-    pub(crate) limits: [Rlimit; 16],
+    pub(crate) limits: [Rlimit; RESOURCES.len()],
 }
 
 impl LaunchOrder {
@@ -221,7 +234,7 @@ mod tests {
             limits: [Rlimit {
                 current: Some(1),
                 maximum: None,
-            }; 16],
+            }; RESOURCES.len()],
         }
     }
 

@@ -41,7 +41,7 @@ impl Place {
                 socket,
             });
         }
-        // The path of a socket has at most 107 bytes, on some systems fewer.
+        // The path of a socket has at most 107 bytes, on macOS 103.
         let socket_dir = namespace::default_dir()?.join("s");
         Ok(Self {
             title,

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, IoSlice, IoSliceMut, Write as _};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -11,22 +11,36 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
+use procref_supervisor::process::poll_limit;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketType,
 };
-use rustix::process::{Flock, FlockType};
 
+use crate::descriptor::{self, Blocking, NO_SIGNAL};
 use crate::name::Digest;
 
-/// Returns the digest of the boot id ([random(4)](https://man7.org/linux/man-pages/man4/random.4.html)).
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(target_os = "linux")]
+use linux as platform;
+#[cfg(target_os = "macos")]
+use macos as platform;
+
+#[cfg(target_os = "macos")]
+pub(crate) use platform::private_path;
+pub(crate) use platform::{keepers_files, lock, lock_holder, mark_starting, memory_file, peer};
+
+/// Returns the digest of the id that the kernel has given to this run of the system.
 pub(crate) fn boot() -> u64 {
     static BOOT: OnceLock<u64> = OnceLock::new();
     *BOOT.get_or_init(|| {
-        let id = fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let id = platform::boot_id().unwrap_or_default();
         Digest::of(&[id.trim_ascii_end()]).bits()
     })
 }
@@ -35,14 +49,24 @@ pub(crate) fn boot() -> u64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileId(u64, u64);
 
+impl FileId {
+    #[expect(
+        clippy::unnecessary_cast,
+        reason = "the types of these fields differ between systems"
+    )]
+    fn new(stat: &rustix::fs::Stat) -> Self {
+        Self(stat.st_dev as u64, stat.st_ino as u64)
+    }
+}
+
 pub(crate) fn id_of(file: impl AsFd) -> io::Result<FileId> {
     let stat = rustix::fs::fstat(file)?;
-    Ok(FileId(stat.st_dev, stat.st_ino))
+    Ok(FileId::new(&stat))
 }
 
 /// Returns `true` if the path leads to this file.
 pub(crate) fn leads_to(path: &Path, id: FileId) -> bool {
-    rustix::fs::lstat(path).is_ok_and(|stat| FileId(stat.st_dev, stat.st_ino) == id)
+    rustix::fs::lstat(path).is_ok_and(|stat| FileId::new(&stat) == id)
 }
 
 /// Opens a state file, or returns `None` if it is missing.
@@ -65,35 +89,9 @@ pub(crate) fn spare() -> io::Result<OwnedFd> {
     Ok(rustix::fs::open("/dev/null", flags, Mode::empty())?)
 }
 
-/// Takes the lock that a keeper holds as long as it lives. Returns `false` if another process has it.
-///
-/// The lock belongs to this process. A forked child does not get it, and it ends if the process closes any descriptor
-/// of the file.
-pub(crate) fn lock(file: impl AsFd) -> io::Result<bool> {
-    match rustix::fs::fcntl_lock(file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(true),
-        Err(Errno::AGAIN | Errno::ACCESS) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Returns the pid of the keeper that has the lock.
-pub(crate) fn lock_holder(file: impl AsFd) -> io::Result<Option<u32>> {
-    let held = rustix::process::fcntl_getlk(file, &Flock::from(FlockType::WriteLock))?;
-    let pid = held.map(|lock| lock.pid.map_or(0, |pid| pid.as_raw_nonzero().get() as u32));
-    Ok(pid)
-}
-
-/// Marks the file as "a keeper is being started" until it is closed. Returns `false` if another process has marked it.
-///
-/// A forked child of this process can keep the mark, so it is only a hint.
-pub(crate) fn mark_starting(file: impl AsFd) -> bool {
-    rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive).is_ok()
-}
-
 /// Returns a socket that is connected to this path.
 pub(crate) fn connect(path: &[u8]) -> io::Result<OwnedFd> {
-    let socket = socket(SocketFlags::CLOEXEC)?;
+    let socket = descriptor::socket(AddressFamily::UNIX, SocketType::STREAM, Blocking::Yes)?;
     let address = SocketAddrUnix::new(OsStr::from_bytes(path))?;
     loop {
         match rustix::net::connect(&socket, &address) {
@@ -108,7 +106,7 @@ pub(crate) fn listen(path: &Path) -> io::Result<OwnedFd> {
     /// The kernel reduces it to its own limit.
     const BACKLOG: i32 = 4096;
 
-    let socket = socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+    let socket = descriptor::socket(AddressFamily::UNIX, SocketType::STREAM, Blocking::No)?;
     let before = rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let bound = rustix::net::bind(&socket, &SocketAddrUnix::new(path)?);
     rustix::process::umask(before);
@@ -117,33 +115,10 @@ pub(crate) fn listen(path: &Path) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn socket(flags: SocketFlags) -> io::Result<OwnedFd> {
-    let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
-    Ok(rustix::net::socket_with(family, kind, flags, None)?)
-}
-
-/// Returns two connected sockets.
-pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
-    Ok(rustix::net::socketpair(
-        family,
-        kind,
-        SocketFlags::CLOEXEC,
-        None,
-    )?)
-}
-
-/// Returns pid and user id of the process at the other end. A listening socket has those of the process that called
-/// listen(2).
-pub(crate) fn peer(socket: impl AsFd) -> io::Result<(u32, u32)> {
-    let peer = rustix::net::sockopt::socket_peercred(socket)?;
-    Ok((peer.pid.as_raw_nonzero().get() as u32, peer.uid.as_raw()))
-}
-
 /// Sends all bytes.
 pub(crate) fn send_all(socket: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
-        match rustix::net::send(&socket, bytes, SendFlags::NOSIGNAL) {
+        match rustix::net::send(&socket, bytes, NO_SIGNAL) {
             Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -154,7 +129,7 @@ pub(crate) fn send_all(socket: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
 
 /// Sends all bytes if the other end has room for them, and fails otherwise.
 pub(crate) fn send_now(socket: impl AsFd, bytes: &[u8]) -> io::Result<()> {
-    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    let flags = NO_SIGNAL | SendFlags::DONTWAIT;
     match rustix::net::send(socket, bytes, flags)? == bytes.len() {
         true => Ok(()),
         false => Err(io::ErrorKind::WouldBlock.into()),
@@ -174,7 +149,7 @@ pub(crate) fn send_with(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd]) -> 
     control.push(SendAncillaryMessage::ScmRights(fds));
     let sent = loop {
         let bytes = [IoSlice::new(bytes)];
-        match rustix::net::sendmsg(&socket, &bytes, &mut control, SendFlags::NOSIGNAL) {
+        match rustix::net::sendmsg(&socket, &bytes, &mut control, NO_SIGNAL) {
             Err(Errno::INTR) => {}
             sent => break sent?,
         }
@@ -191,7 +166,7 @@ pub(crate) fn receive_now(
 ) -> io::Result<Option<usize>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let flags = RecvFlags::DONTWAIT | platform::CLOSE_ON_EXEC;
     let bytes = &mut [IoSliceMut::new(buffer)];
     match rustix::net::recvmsg(socket, bytes, &mut control, flags) {
         Ok(received) => {
@@ -200,19 +175,12 @@ pub(crate) fn receive_now(
                     fds.extend(received);
                 }
             }
+            fds.iter().try_for_each(platform::close_on_exec)?;
             Ok(Some(received.bytes))
         }
         Err(Errno::AGAIN | Errno::INTR) => Ok(None),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Returns a file in memory with these bytes.
-pub(crate) fn memory_file(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let flags = rustix::fs::MemfdFlags::CLOEXEC;
-    let mut file = fs::File::from(rustix::fs::memfd_create(c"procref", flags)?);
-    file.write_all(bytes)?;
-    Ok(file.into())
 }
 
 /// Reads a file that a client has sent, which must be a regular one of at most `limit` bytes.
@@ -248,10 +216,7 @@ pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize>
 
 /// Waits until bytes or the end can be received, at most `limit`. Returns `false` if the limit has passed, or earlier.
 pub(crate) fn wait_readable(socket: impl AsFd, limit: Duration) -> io::Result<bool> {
-    let limit = Timespec {
-        tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: limit.subsec_nanos().into(),
-    };
+    let limit = poll_limit(limit);
     let mut polled = [PollFd::new(&socket, PollFlags::IN)];
     match poll(&mut polled, Some(&limit)) {
         Ok(0) => Ok(false),

@@ -1,8 +1,21 @@
-use std::os::linux::net::SocketAddrExt as _;
+use std::ffi::OsStr;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::{Command, Stdio};
 
 use super::*;
+
+/// Returns the address that the value of `NOTIFY_SOCKET` names.
+fn address(name: &OsStr) -> SocketAddr {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::linux::net::SocketAddrExt as _;
+
+        let name = name.as_encoded_bytes().strip_prefix(b"@").unwrap();
+        SocketAddr::from_abstract_name(name).unwrap()
+    }
+    #[cfg(target_os = "macos")]
+    SocketAddr::from_pathname(name).unwrap()
+}
 
 /// The service of the next test, run as a separate process.
 #[test]
@@ -10,8 +23,7 @@ fn notifying_child() {
     let Some(name) = std::env::var_os("NOTIFY_SOCKET") else {
         return;
     };
-    let name = name.into_encoded_bytes();
-    let address = SocketAddr::from_abstract_name(name.strip_prefix(b"@").unwrap()).unwrap();
+    let address = address(&name);
     let socket = UnixDatagram::unbound().unwrap();
     for message in [
         "",
@@ -25,7 +37,7 @@ fn notifying_child() {
 
 #[test]
 fn notification_of_another_process_makes_the_service_ready() {
-    let (socket, name) = notify_socket().unwrap();
+    let (socket, name) = NotifySocket::new().unwrap();
     let probe = Probe::Notify(socket);
     is_late(&probe, "no message so far");
     let mut child = Command::new(std::env::current_exe().unwrap())
@@ -40,25 +52,24 @@ fn notification_of_another_process_makes_the_service_ready() {
 
 #[test]
 fn status_is_reported_when_the_service_is_not_ready_in_time() {
-    let (socket, name) = notify_socket().unwrap();
-    let name = name.into_encoded_bytes();
-    let address = SocketAddr::from_abstract_name(&name[1..]).unwrap();
+    let (socket, name) = NotifySocket::new().unwrap();
+    let address = address(&name);
     let sender = UnixDatagram::unbound().unwrap();
     sender.send_to_addr(b"STATUS=loading", &address).unwrap();
     is_late(&Probe::Notify(socket), "\"loading\"");
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn notification_of_another_user_is_ignored() {
-    let (socket, name) = notify_socket().unwrap();
-    let name = name.into_encoded_bytes();
+    let (socket, name) = NotifySocket::new().unwrap();
     let other = rustix::process::Uid::from_raw(65534);
     assert!(!crate::ready::notify::may_speak(other));
     // Only root can change its user temporarily, and only in one thread.
     if rustix::process::geteuid().is_root() {
         let sender = thread::spawn(move || {
             rustix::thread::set_thread_uid(other).unwrap();
-            let address = SocketAddr::from_abstract_name(&name[1..]).unwrap();
+            let address = address(&name);
             let socket = UnixDatagram::unbound().unwrap();
             socket.send_to_addr(b"READY=1", &address).unwrap();
         });
@@ -90,9 +101,8 @@ fn notification_is_parsed_line_by_line() {
 
 /// Returns the result of a service that sends these messages.
 fn wait_for(messages: &[&[u8]]) -> Waited {
-    let (socket, name) = notify_socket().unwrap();
-    let name = name.into_encoded_bytes();
-    let address = SocketAddr::from_abstract_name(&name[1..]).unwrap();
+    let (socket, name) = NotifySocket::new().unwrap();
+    let address = address(&name);
     let probe = Probe::Notify(socket);
     thread::scope(|scope| {
         // The queue of the socket does not have room for all messages. A send fails after the socket is closed.

@@ -9,11 +9,10 @@ use std::time::Duration;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::addr::SocketAddrArg;
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt,
-};
+use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketType, sockopt};
 
 use super::wait::{ProbeResult, ReadinessWait, WakeReason};
+use crate::descriptor::{Blocking, NO_SIGNAL, socket};
 
 pub(in crate::ready) fn accepts_tcp(address: SocketAddr, watch: &ReadinessWait<'_>) -> ProbeResult {
     match connect_tcp(address, watch) {
@@ -67,9 +66,7 @@ fn connect(
     address: &impl SocketAddrArg,
     watch: &ReadinessWait<'_>,
 ) -> Result<OwnedFd, ProbeResult> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket =
-        rustix::net::socket_with(family, SocketType::STREAM, flags, None).map_err(failed)?;
+    let socket = socket(family, SocketType::STREAM, Blocking::No).map_err(failed)?;
     match rustix::net::connect(&socket, address) {
         Ok(()) => return Ok(socket),
         Err(Errno::INPROGRESS | Errno::INTR) => {}
@@ -95,8 +92,8 @@ pub(in crate::ready) fn send(
 ) -> Result<(), ProbeResult> {
     while !bytes.is_empty() {
         wait(socket, PollFlags::OUT, watch)?;
-        // `MSG_NOSIGNAL`, because SIGPIPE could kill the host program.
-        match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL) {
+        // SIGPIPE could kill the host program.
+        match rustix::net::send(socket, bytes, NO_SIGNAL) {
             Ok(sent) => bytes = &bytes[sent..],
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(error) => return Err(failed(error)),

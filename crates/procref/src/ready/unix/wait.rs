@@ -4,7 +4,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use procref_supervisor::process::poll_limit;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use crate::ready::ATTEMPT;
@@ -133,10 +134,7 @@ impl<'a> ReadinessWait<'a> {
         loop {
             let left = self.left();
             let left = periodic.map_or(left, |periodic| periodic.run().min(left));
-            let timeout = Timespec {
-                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: left.subsec_nanos().into(),
-            };
+            let timeout = poll_limit(left);
             match poll(&mut fds, Some(&timeout)) {
                 Ok(0) if self.is_over() => return WakeReason::Time,
                 Ok(0) | Err(Errno::INTR) => {}

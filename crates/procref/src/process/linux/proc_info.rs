@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::process::on_one_line;
+
 /// The length of the longest command line that is shown, in bytes.
 const LONGEST: u64 = 4096;
 
@@ -32,15 +34,4 @@ pub(crate) fn command_line(pid: u32) -> Option<String> {
     let file = File::open(format!("/proc/{pid}/cmdline")).ok()?;
     file.take(LONGEST).read_to_end(&mut bytes).ok()?;
     on_one_line(&bytes)
-}
-
-/// Converts `/proc/PID/cmdline`, which has a NUL after each argument. The program may have written any bytes there.
-pub(super) fn on_one_line(words: &[u8]) -> Option<String> {
-    let text = String::from_utf8_lossy(words);
-    let line: String = text
-        .trim_end_matches('\0')
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    (!line.is_empty()).then_some(line)
 }

@@ -6,8 +6,10 @@ use core::ptr;
 
 use rustix::fd::RawFd;
 
-use super::calls::{die_with_parent, exit_with, write};
-use crate::calls::{close_from, last_errno, reset_signals};
+use crate::calls::{
+    self, await_gate, close_from, die_with_parent, exit_with, last_errno, outlive_parent,
+    reset_signals, write,
+};
 use crate::channel::{ExecFailure, ExecStage};
 use crate::crash::{self, Point};
 use crate::prepared::{PID_DIGITS, Program};
@@ -24,7 +26,7 @@ impl Program {
     pub fn run(&self, parent: libc::pid_t) -> ! {
         // EOF on the gate is not sufficient, because a process that was forked during the start may have a
         // copy of the write end. If the starter dies, the supervisor stops this process. If the supervisor
-        // dies, the kernel kills this process.
+        // dies, the kernel kills this process, or `await_gate` returns.
         if !die_with_parent(parent) {
             exit_with(0);
         }
@@ -35,7 +37,7 @@ impl Program {
             Err(failure) => failure,
             Ok([gate, exec_status]) => {
                 crash::point(Point::AtGate);
-                if !is_opened(gate) {
+                if !await_gate(gate, parent) || !is_opened(gate) {
                     exit_with(0);
                 }
                 crash::point(Point::GatePassed);
@@ -82,13 +84,13 @@ impl Program {
         let from_exec = duplicate(self.exec_status, above)?;
         if self.listener >= 0 {
             let listener = duplicate(self.listener, above)?;
-            replace(STANDARD, listener, 0)?;
+            replace(STANDARD, listener, false)?;
         }
-        replace(0, null, 0)?;
-        replace(1, log, 0)?;
-        replace(2, log, 0)?;
-        replace(gate, from_gate, libc::O_CLOEXEC)?;
-        replace(exec_status, from_exec, libc::O_CLOEXEC)?;
+        replace(0, null, false)?;
+        replace(1, log, false)?;
+        replace(2, log, false)?;
+        replace(gate, from_gate, true)?;
+        replace(exec_status, from_exec, true)?;
         close_from(above);
         Ok([gate, exec_status])
     }
@@ -121,12 +123,6 @@ fn is_opened(gate: RawFd) -> bool {
     }
 }
 
-/// Cancels [`die_with_parent`].
-fn outlive_parent() {
-    // SAFETY: no pointers are passed, and the setting concerns this process alone.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0, 0, 0, 0) };
-}
-
 fn duplicate(fd: RawFd, above: RawFd) -> Result<RawFd, ExecFailure> {
     // SAFETY: no pointers are passed. The new descriptor has a number that was free.
     match unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, above) } {
@@ -136,11 +132,9 @@ fn duplicate(fd: RawFd, above: RawFd) -> Result<RawFd, ExecFailure> {
 }
 
 /// Makes the descriptor `at` a copy of `fd`.
-fn replace(at: RawFd, fd: RawFd, flags: libc::c_int) -> Result<(), ExecFailure> {
-    // SAFETY: no pointers are passed. The descriptor that is replaced was the starter's, and no code of this process
-    // uses it.
-    match unsafe { libc::dup3(fd, at, flags) } {
-        -1 => Err(ExecFailure::new(ExecStage::Descriptors, last_errno())),
-        _ => Ok(()),
+fn replace(at: RawFd, fd: RawFd, is_private: bool) -> Result<(), ExecFailure> {
+    match calls::replace(at, fd, is_private) {
+        true => Ok(()),
+        false => Err(ExecFailure::new(ExecStage::Descriptors, last_errno())),
     }
 }

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use procref_supervisor::process::{
-    SUPERVISOR_TITLE, Stat, has_exited, is_proc_own, open_pidfd, to_pid,
+    SUPERVISOR_TITLE, SignalSafeProcess, Stat, has_exited, is_proc_own, open_pidfd, to_pid,
 };
 use rustix::io::Errno;
 
@@ -16,6 +16,7 @@ use pidfd::Pidfd;
 
 mod fork_epoch;
 mod pidfd;
+pub(crate) mod proc_info;
 mod view;
 
 pub(crate) use fork_epoch::fork_epoch;
@@ -254,9 +255,10 @@ pub(crate) fn is_suspended(pid: u32) -> bool {
 
 /// Returns the text that `ps` shows for a supervisor and for a keeper: `procref: NAME`, on one line.
 pub(crate) fn supervisor_title(name: &str) -> String {
-    let name: String = name
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    format!("{SUPERVISOR_TITLE}{name}")
+    super::title(SUPERVISOR_TITLE, name)
+}
+
+/// Returns `true` if the process that has this pid now is a supervisor or a keeper.
+pub(crate) fn is_supervisor(pid: u32) -> bool {
+    SignalSafeProcess::is_supervisor(pid)
 }

@@ -1,0 +1,87 @@
+//! System calls of Linux on state files and sockets.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+use rustix::process::{Flock, FlockType};
+
+use crate::process;
+
+/// The flag with which received descriptors are close-on-exec.
+pub(super) const CLOSE_ON_EXEC: RecvFlags = RecvFlags::CMSG_CLOEXEC;
+
+/// Does nothing: see [`CLOSE_ON_EXEC`].
+#[expect(clippy::unnecessary_wraps, reason = "the contract of all systems")]
+pub(super) fn close_on_exec(_: &OwnedFd) -> io::Result<()> {
+    Ok(())
+}
+
+/// Returns the boot id ([random(4)](https://man7.org/linux/man-pages/man4/random.4.html)).
+pub(super) fn boot_id() -> io::Result<Vec<u8>> {
+    fs::read("/proc/sys/kernel/random/boot_id")
+}
+
+/// Takes the lock that a keeper holds as long as it lives. Returns `false` if another process has it.
+///
+/// The lock belongs to this process. A forked child does not get it, and it ends if the process closes any descriptor
+/// of the file.
+pub(crate) fn lock(file: impl AsFd) -> io::Result<bool> {
+    match rustix::fs::fcntl_lock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::AGAIN | Errno::ACCESS) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Returns the pid of the keeper that has the lock.
+pub(crate) fn lock_holder(file: impl AsFd) -> io::Result<Option<u32>> {
+    let held = rustix::process::fcntl_getlk(file, &Flock::from(FlockType::WriteLock))?;
+    let pid = held.map(|lock| lock.pid.map_or(0, |pid| pid.as_raw_nonzero().get() as u32));
+    Ok(pid)
+}
+
+/// Marks the file as "a keeper is being started" until it is closed. Returns `false` if another process has marked it.
+///
+/// A forked child of this process can keep the mark, so it is only a hint.
+pub(crate) fn mark_starting(file: impl AsFd) -> bool {
+    rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive).is_ok()
+}
+
+/// Returns pid and user id of the process at the other end. A listening socket has those of the process that called
+/// listen(2).
+pub(crate) fn peer(socket: impl AsFd) -> io::Result<(u32, u32)> {
+    let peer = rustix::net::sockopt::socket_peercred(socket)?;
+    Ok((peer.pid.as_raw_nonzero().get() as u32, peer.uid.as_raw()))
+}
+
+/// Returns a file in memory with these bytes.
+pub(crate) fn memory_file(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let flags = rustix::fs::MemfdFlags::CLOEXEC;
+    let mut file = fs::File::from(rustix::fs::memfd_create(c"procref", flags)?);
+    file.write_all(bytes)?;
+    Ok(file.into())
+}
+
+/// Returns the paths of the files that keepers have open.
+///
+/// A keeper has its state file open as long as it lives. The name alone does not make a process a keeper, but a process of
+/// this user can also write such a file.
+pub(crate) fn keepers_files() -> io::Result<Vec<PathBuf>> {
+    let all = fs::read_dir("/proc")?.flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let keepers = pids.filter(|&pid| process::is_supervisor(pid));
+    let open = keepers.flat_map(|pid| {
+        fs::read_dir(format!("/proc/{pid}/fd"))
+            .into_iter()
+            .flatten()
+    });
+    let files = open
+        .flatten()
+        .filter_map(|it| fs::read_link(it.path()).ok());
+    Ok(files.collect())
+}
