@@ -1,3 +1,4 @@
+#[cfg(target_os = "linux")]
 use std::fs;
 
 use procref::{Ready, ServiceCommand};
@@ -29,10 +30,20 @@ pub(crate) fn ready_after_exec(command: ServiceCommand) -> ServiceCommand {
     command.ready_after(|service| is_executed(service.pid()))
 }
 
+#[cfg(target_os = "linux")]
 fn is_executed(pid: u32) -> bool {
     let command_line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     // The command line is empty for a moment during `exec`, and after the process has exited. The library notices that
     // exit.
     let second = command_line.split(|byte| *byte == 0).nth(1);
     !command_line.is_empty() && second != Some(SUBCOMMAND.as_bytes())
+}
+
+#[cfg(target_os = "macos")]
+fn is_executed(pid: u32) -> bool {
+    use procref_supervisor::process::{ARGUMENTS_ROOM, arguments};
+
+    let mut room = vec![0; ARGUMENTS_ROOM];
+    // Nothing is known of a process that has exited. The library notices that exit.
+    arguments(pid, &mut room).is_some_and(|it| it.arguments().nth(1) != Some(SUBCOMMAND.as_bytes()))
 }

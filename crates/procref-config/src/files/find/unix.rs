@@ -7,14 +7,23 @@ use std::env;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode, Stat};
 
-const GROUP: u32 = 0o020;
-const WORLD: u32 = 0o002;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(target_os = "linux")]
+use linux as sys;
+#[cfg(target_os = "macos")]
+use macos as sys;
+
+const GROUP: RawMode = 0o020;
+const WORLD: RawMode = 0o002;
 
 /// Returns the directory for the user's configurations.
 pub(super) fn base() -> Option<PathBuf> {
@@ -37,7 +46,7 @@ pub(super) fn open(file: &Path) -> io::Result<File> {
 /// replace the directory between the check and `open`. If the file is a link, the link itself is also
 /// checked. Its target may be a file that this user wrote for another directory with other programs.
 pub(super) fn open_found(root: &Path, name: &OsStr) -> io::Result<Result<File, String>> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = sys::SEARCH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = rustix::fs::open(root, flags, Mode::empty())?;
     let stat = rustix::fs::fstat(&dir)?;
     if let Some(reason) = Checked::Directory.untrusted_reason(&stat, root, dir.as_fd()) {
@@ -87,7 +96,12 @@ impl Checked {
             Self::File | Self::Directory => stat.st_mode & (GROUP | WORLD),
         };
         let by_group = writable & GROUP != 0
-            && (!is_private_group(stat.st_gid, own) || has_access_list(opened));
+            && (!is_private_group(stat.st_gid, own) || sys::extends_group(opened));
+        if self != Self::Link && sys::allows_others(opened) {
+            return Some(format!(
+                "{what} has an access control list that allows access (run `chmod -N` on it)"
+            ));
+        }
         let (users, remove) = match (writable & WORLD != 0, by_group) {
             (true, true) => ("all users", "go-w"),
             (true, false) => ("all users", "o-w"),
@@ -143,17 +157,6 @@ fn is_private_in(users: &str, groups: &str, group: u32, uid: u32) -> bool {
                 .filter(|member| !member.is_empty())
                 .all(|member| own_names.contains(&member))
         })
-}
-
-/// Returns `true` unless the file is known to have no access control list. With a list, the group bits of the mode are
-/// the upper limit for all entries of the list.
-fn has_access_list(opened: BorrowedFd<'_>) -> bool {
-    let path = format!("/proc/self/fd/{}", opened.as_raw_fd());
-    let length = rustix::fs::getxattr(path, "system.posix_acl_access", &mut [0_u8; 0]);
-    !matches!(
-        length,
-        Err(rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP)
-    )
 }
 
 #[cfg(test)]
