@@ -96,9 +96,13 @@ pub(crate) fn add(key: &ServiceKey, reason: &str) {
 
 /// Removes the note.
 pub(crate) fn clear(key: &ServiceKey) {
-    if namespace::check_unchanged(&key.namespace).is_ok() {
+    let path = path(key);
+    // Most starts find no note. The check of the namespace makes ten system calls, and is necessary only before a file is
+    // removed.
+    let exists = fs::symlink_metadata(&path).is_ok();
+    if exists && namespace::check_unchanged(&key.namespace).is_ok() {
         // If the note cannot be removed, it describes earlier failures, which readers ignore.
-        let _ = remove_file(&path(key));
+        let _ = remove_file(&path);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Checks by owner and mode that files belong to this user and are closed to others.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use rustix::fs::{Access, Mode, OFlags};
 
-use crate::file::check_private;
+use crate::file::{check_private, read_proc};
 
 /// The unit of a path that is not valid Unicode.
 pub(super) type Unit = u8;
@@ -59,8 +59,7 @@ pub(super) fn size_of_ours(path: &Path) -> Result<u64, String> {
 pub(super) fn boot_id() -> &'static str {
     static BOOT: OnceLock<String> = OnceLock::new();
     BOOT.get_or_init(|| {
-        fs::read_to_string("/proc/sys/kernel/random/boot_id")
-            .map(|id| id.trim().to_owned())
-            .unwrap_or_default()
+        let id = read_proc("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        String::from_utf8_lossy(&id).trim().to_owned()
     })
 }
