@@ -3,7 +3,9 @@
 #![expect(unsafe_code, reason = "semop and semctl have no safe wrapper")]
 
 use core::cell::UnsafeCell;
+use core::mem::ManuallyDrop;
 use core::ptr;
+use core::sync::atomic::{AtomicPtr, Ordering};
 use core::time::Duration;
 
 use rustix::io::Errno;
@@ -146,6 +148,28 @@ fn call(id: SetId, ops: &[Op], wait: Wait, limit: *const libc::timespec) -> Resu
     check(unsafe { semtimedop(id.number(), array.as_mut_ptr(), count, limit) }).map(drop)
 }
 
+/// The pages of the buffer that a supervisor keeps. Null in every other process.
+static KEPT: AtomicPtr<libc::c_void> = AtomicPtr::new(ptr::null_mut());
+
+/// Makes this process keep one buffer for all reads. Call this only in a process with one thread.
+///
+/// A supervisor reads the set several times between the death of the last client and the stop signal. A new buffer for
+/// each read would cost three more system calls and a page fault.
+pub fn keep_room() {
+    if let Ok(room) = Guarded::new() {
+        room.blank();
+        KEPT.store(ManuallyDrop::new(room).pages, Ordering::Relaxed);
+    }
+}
+
+fn values_in_room(id: SetId) -> Result<Values, Errno> {
+    let pages = KEPT.load(Ordering::Relaxed);
+    match pages.is_null() {
+        true => values_in_new_room(id),
+        false => ManuallyDrop::new(Guarded { pages }).read(id),
+    }
+}
+
 /// Reads all slots into a new buffer, for a process without thread-local values. `EFAULT` means that the set has more
 /// slots than COUNT.
 pub fn values_in_new_room(id: SetId) -> Result<Values, Errno> {
@@ -270,7 +294,7 @@ impl SetCalls for RawCalls {
     }
 
     async fn values(self) -> SetResult<Values> {
-        self.repeat(values_in_new_room)
+        self.repeat(values_in_room)
     }
 
     async fn remove(self) -> SetResult<()> {

@@ -16,7 +16,7 @@ use crate::crash::{self, Point};
 use crate::life::watch;
 use crate::ops::SupervisorOps;
 use crate::prepared::{SupervisorSpec, Text};
-use crate::raw_calls::{Limit, RawCalls};
+use crate::raw_calls::{Limit, RawCalls, keep_room};
 use crate::state::Instance;
 
 /// Leaves the session of the starter, forks the supervisor, and becomes its attendant.
@@ -53,6 +53,7 @@ fn supervise(spec: &SupervisorSpec) -> ! {
     let reported = write(spec.ready, &Message::Registered(own_identity()).encode());
     crash::point(Point::SupervisorReported);
     close_from(0);
+    keep_room();
     if reported {
         expect_ready(watch(spec.set, spec));
     }

@@ -19,7 +19,7 @@ use crate::log::LOG;
 use crate::ops::{LaunchHandshake, SubreaperOps, SupervisorOps};
 use crate::prepared::{ServiceSpec, SupervisorSpec};
 use crate::process::SignalSafeProcess;
-use crate::raw_calls::{Limit, RawCalls};
+use crate::raw_calls::{Limit, RawCalls, keep_room};
 use crate::state::{Ended, Identity, Instance};
 use crate::tree::{ChildEvents, Tree, become_subreaper};
 
@@ -83,6 +83,7 @@ impl<'a> LaunchHandshake for PendingSubreaper<'a> {
         } = *self;
         become_subreaper();
         handle_signals();
+        keep_room();
         let parent = rustix::process::getpid().as_raw_nonzero().get();
         let pid = match fork_here() {
             0 => service.program.run(parent),
