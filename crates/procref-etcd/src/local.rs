@@ -35,6 +35,8 @@ pub(crate) struct Local {
     pub(crate) start_timeout: Duration,
     /// The address for the clients of all hosts, with `{host}` and `{port}`.
     pub(crate) advertise: Option<String>,
+    /// The value of `{host}`.
+    pub(crate) advertised_host: String,
     /// The variables of the environment that are templates.
     pub(crate) filled: Vec<String>,
 }
@@ -108,7 +110,7 @@ impl Local {
         let default = if port == 0 { "{host}" } else { "{host}:{port}" };
         let template = self.advertise.as_deref().unwrap_or(default);
         template
-            .replace("{host}", &crate::host::name())
+            .replace("{host}", &self.advertised_host)
             .replace("{port}", &port.to_string())
     }
 

@@ -85,6 +85,10 @@ struct LinkArguments {
     #[arg(long, value_name = "ADDRESS")]
     advertise: Option<String>,
 
+    /// Name or address of this host in that address [default: the name of the system]
+    #[arg(long, value_name = "HOST", env = "PROCREF_ADVERTISE_HOST")]
+    advertise_host: Option<String>,
+
     /// Variable of the environment in which {port} and {dir} are filled in for the service
     #[arg(long, value_name = "NAME")]
     fill: Vec<String>,

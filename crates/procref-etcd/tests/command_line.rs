@@ -33,6 +33,7 @@ impl Host<'_> {
             .env("PATH", path)
             .env("PROCREF_RUNTIME_DIR", &self.runtime_dir)
             .env("PROCREF_CLUSTER_HOST", self.name)
+            .env("PROCREF_ADVERTISE_HOST", format!("{}.test", self.name))
             .env_remove("PROCREF_CLUSTER")
             .stdin(Stdio::null());
         command
@@ -110,7 +111,7 @@ async fn run_shares_a_service_of_the_file_among_hosts() {
     .unwrap();
     let words: Vec<_> = first.split_whitespace().collect();
     assert_eq!(words[0], words[1], "{first}");
-    assert!(words[0].contains(".example:"), "{first}");
+    assert!(words[0].starts_with("a.test.example:"), "{first}");
 
     assert_eq!(b.run(&["run", "db", "--", "sh", "-c", show]), first);
     let seen = fs::read_to_string(project.join("seen")).unwrap();

@@ -47,6 +47,7 @@ pub(super) async fn run(arguments: LinkArguments) -> Result<ExitCode> {
         grace: arguments.grace,
         start_timeout: arguments.start_timeout,
         advertise: arguments.advertise,
+        advertised_host: arguments.advertise_host.unwrap_or_else(host::name),
         filled: arguments.fill,
     };
     local.check().map_err(|cause| failed(&cause))?;
