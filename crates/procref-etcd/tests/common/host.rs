@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use procref::{SharedService, State};
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::netns::within;
+
 /// Longer than any step of a test takes.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
@@ -31,17 +33,33 @@ note start
 while :; do note beat; sleep 0.02; done
 "#;
 
+/// A service that writes to the file all the time, and needs a moment to stop.
+pub const WRITER: &str = r#"
+note() { echo "$1 $PROCREF_FENCE $(date +%s%N)" >>"$LOG"; }
+trap 'note stop; exit' TERM
+note start
+while :; do note beat; sleep 0.05; done
+"#;
+
 /// A host: a runtime directory, and the log of the services of all hosts.
 pub struct Host {
     pub name: String,
+    /// The network namespace. `None` for that of the test.
+    space: Option<String>,
     dir: tempfile::TempDir,
     log: PathBuf,
 }
 
 impl Host {
     pub fn new(name: &str, log: &std::path::Path) -> Self {
+        Self::in_space(name, None, log)
+    }
+
+    /// Returns a host whose links run in this network namespace.
+    pub fn in_space(name: &str, space: Option<String>, log: &std::path::Path) -> Self {
         Self {
             name: name.to_owned(),
+            space,
             dir: tempfile::tempdir().unwrap(),
             log: log.to_owned(),
         }
@@ -49,8 +67,9 @@ impl Host {
 
     /// Returns the command of a link, with these options.
     pub fn command(&self, url: &str, options: &[&str], script: &str) -> Command {
-        let mut command = program(&["link", "--cluster", url, "--host", &self.name]);
+        let mut command = program_in(self.space.as_deref());
         command
+            .args(["link", "--cluster", url, "--host", &self.name])
             .args(["--advertise", &format!("{}.example:7", self.name)])
             .args(["--ready", "started", "--grace", "500ms"])
             .arg("--runtime-dir")
@@ -194,11 +213,14 @@ pub fn entries(log: &std::path::Path) -> Vec<Entry> {
 
 /// Returns the program with these arguments.
 pub fn program(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_procref-etcd"));
+    let mut command = program_in(None);
+    command.args(arguments);
     command
-        .args(arguments)
-        .env_remove("PROCREF_CLUSTER")
-        .stdin(Stdio::null());
+}
+
+fn program_in(space: Option<&str>) -> Command {
+    let mut command = within(space, env!("CARGO_BIN_EXE_procref-etcd"));
+    command.env_remove("PROCREF_CLUSTER").stdin(Stdio::null());
     command
 }
 

@@ -2,11 +2,12 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 pub mod host;
+pub mod netns;
 
 use etcd_client::{Client, ConnectOptions};
 use procref_etcd::registry::etcd::Etcd;
@@ -16,10 +17,21 @@ use rustix::process::{Pid, Signal, kill_process};
 /// The time to live of the leases of [`Cluster::registry`].
 pub const TTL: Duration = Duration::from_secs(10);
 
-/// Members of etcd on the loopback interface, which end with this value.
+/// Where a member of etcd runs.
+pub struct Place {
+    /// The network namespace. `None` for that of the test.
+    pub space: Option<String>,
+    /// The address for clients.
+    pub clients: SocketAddr,
+    /// The address for the other members.
+    pub peers: SocketAddr,
+}
+
+/// Members of etcd, which end with this value.
 pub struct Cluster {
     pub members: Vec<Child>,
     pub endpoints: Vec<String>,
+    commands: Vec<Command>,
     options: ConnectOptions,
     _data: tempfile::TempDir,
 }
@@ -37,66 +49,73 @@ impl Cluster {
         arguments: &[&str],
         options: ConnectOptions,
     ) -> Self {
-        let program = std::env::var("PROCREF_TEST_ETCD").unwrap_or_else(|_| "etcd".to_owned());
-        let data = tempfile::tempdir().unwrap();
         let listeners: Vec<_> = (0..2 * count)
             .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
             .collect();
-        let urls: Vec<_> = listeners
+        let addresses: Vec<_> = listeners
             .iter()
-            .map(|listener| format!("http://{}", listener.local_addr().unwrap()))
+            .map(|listener| listener.local_addr().unwrap())
             .collect();
         drop(listeners);
-        let (clients, peers) = urls.split_at(count);
-        let clients: Vec<_> = clients
-            .iter()
-            .map(|url| url.replace("http", scheme))
-            .collect();
-        let cluster = (0..count)
-            .map(|member| format!("m{member}={}", peers[member]))
+        let (clients, peers) = addresses.split_at(count);
+        let places = std::iter::zip(clients, peers).map(|(clients, peers)| Place {
+            space: None,
+            clients: *clients,
+            peers: *peers,
+        });
+        Self::start_at(&places.collect::<Vec<_>>(), scheme, arguments, options).await
+    }
+
+    /// Starts a member at each of these places.
+    pub async fn start_at(
+        places: &[Place],
+        scheme: &str,
+        arguments: &[&str],
+        options: ConnectOptions,
+    ) -> Self {
+        let program = std::env::var("PROCREF_TEST_ETCD").unwrap_or_else(|_| "etcd".to_owned());
+        let data = tempfile::tempdir().unwrap();
+        let peers = |member: usize| format!("http://{}", places[member].peers);
+        let clients = |member: usize| format!("{scheme}://{}", places[member].clients);
+        let cluster = (0..places.len())
+            .map(|member| format!("m{member}={}", peers(member)))
             .collect::<Vec<_>>()
             .join(",");
-        let start = |member: usize| {
+        let command = |member: usize| {
+            let (clients, peers) = (clients(member), peers(member));
             let log = std::fs::File::create(data.path().join(format!("log{member}"))).unwrap();
-            Command::new(&program)
-                .args([
-                    "--name",
-                    &format!("m{member}"),
-                    "--initial-cluster",
-                    &cluster,
-                ])
-                .args([
-                    "--listen-client-urls",
-                    &clients[member],
-                    "--advertise-client-urls",
-                    &clients[member],
-                ])
-                .args([
-                    "--listen-peer-urls",
-                    &peers[member],
-                    "--initial-advertise-peer-urls",
-                    &peers[member],
-                ])
+            let mut command = netns::within(places[member].space.as_deref(), &program);
+            command
+                .args(["--name", &format!("m{member}")])
+                .args(["--initial-cluster", &cluster])
+                .args(["--listen-client-urls", &clients])
+                .args(["--advertise-client-urls", &clients])
+                .args(["--listen-peer-urls", &peers])
+                .args(["--initial-advertise-peer-urls", &peers])
                 .args(["--heartbeat-interval", "100", "--election-timeout", "1000"])
                 .args(arguments)
                 .arg("--data-dir")
                 .arg(data.path().join(format!("data{member}")))
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
-                .stderr(log)
-                .spawn()
-                .unwrap_or_else(|error| {
-                    panic!("cannot run {program}: {error} (install Debian's etcd-server)")
-                })
+                .stderr(log);
+            command
         };
-        let members = (0..count).map(start).collect();
+        let mut commands: Vec<_> = (0..places.len()).map(command).collect();
         let cluster = Self {
-            members,
-            endpoints: clients,
+            members: commands.iter_mut().map(spawn).collect(),
+            endpoints: (0..places.len()).map(clients).collect(),
+            commands,
             options,
             _data: data,
         };
-        let mut registry = cluster.registry("probe", "nobody");
+        cluster.wait_ready().await;
+        cluster
+    }
+
+    /// Waits until a quorum answers.
+    pub async fn wait_ready(&self) {
+        let mut registry = self.registry("probe", "nobody");
         let begun = Instant::now();
         while let Err(error) = registry.perform(&Request::Read).await {
             assert!(
@@ -104,7 +123,17 @@ impl Cluster {
                 "etcd is not ready: {error}"
             );
         }
-        cluster
+    }
+
+    /// Kills a member.
+    pub fn kill(&mut self, member: usize) {
+        self.members[member].kill().unwrap();
+        self.members[member].wait().unwrap();
+    }
+
+    /// Starts a member that was killed, with the data that it had.
+    pub fn restart(&mut self, member: usize) {
+        self.members[member] = spawn(&mut self.commands[member]);
     }
 
     /// Returns the URL of the cluster.
@@ -157,4 +186,11 @@ impl Drop for Cluster {
             let _ = member.wait();
         }
     }
+}
+
+fn spawn(command: &mut Command) -> Child {
+    command.spawn().unwrap_or_else(|error| {
+        let program = command.get_program();
+        panic!("cannot run {program:?}: {error} (install Debian's etcd-server)")
+    })
 }
