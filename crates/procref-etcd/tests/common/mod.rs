@@ -169,6 +169,13 @@ impl Cluster {
         panic!("no leader");
     }
 
+    /// Returns the identity of the leader that a member knows. It is 0 if there is none.
+    pub async fn leader_of(&self, member: usize) -> u64 {
+        let endpoint = &self.endpoints[member];
+        let mut client = Client::connect([endpoint], None).await.unwrap();
+        client.status().await.unwrap().leader()
+    }
+
     pub async fn view(&self, service: &str, host: &str) -> View {
         let mut registry = self.registry(service, host);
         loop {

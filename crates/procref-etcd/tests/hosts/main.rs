@@ -10,10 +10,11 @@ mod scene;
 mod storm;
 
 use std::os::unix::process::ExitStatusExt as _;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::host::{Running, children};
+use common::host::{LIMIT, Running, children};
 use rustix::process::{Pid, Signal, kill_process};
 use scene::{LONG, MEMBERS, SHORT, Scene, one_writer_at_a_time};
 
@@ -187,9 +188,9 @@ fn g10_link_ends_by_its_own_clock_when_its_fuse_is_suspended() {
         kill_process(fuse, Signal::STOP).unwrap();
         scene.network.cut("a");
         let (second, _) = scene.successor(&scene.b, ready.fence);
-        scene.a.wait_stopped();
-        kill_process(fuse, Signal::CONT).unwrap();
+        // The exit of the link makes the fuse's process group an orphan, so the kernel resumes the fuse.
         assert_lost(&mut first);
+        scene.a.wait_stopped();
         scene.network.heal("a");
         second.stop();
         assert_eq!(one_writer_at_a_time(&scene.entries()).len(), 2);
@@ -282,6 +283,38 @@ fn service_stays_when_the_leader_is_suspended_and_resumed() {
         scene.cluster.signal(leader, Signal::CONT);
         scene.assert_writes(ready.fence, LONG);
         second.stop();
+        first.stop();
+        assert_eq!(one_writer_at_a_time(&scene.entries()), [ready.fence]);
+    });
+}
+
+/// Each renewal writes, so that the stall makes the members elect another leader. The old one would still answer
+/// keep-alives.
+#[test]
+fn service_stays_when_the_disk_of_the_leader_stalls() {
+    Scene::run(LONG, async |scene| {
+        let (first, ready) = scene.ready(&scene.a);
+        let leader = scene.cluster.leader().await;
+        let other = (leader + 1) % MEMBERS.len();
+        let old = scene.cluster.leader_of(other).await;
+
+        let mut strace = Command::new("strace")
+            .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync"])
+            .args(["-e", "inject=fdatasync:delay_enter=12s", "-p"])
+            .arg(scene.cluster.members[leader].id().to_string())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run strace: {error}"));
+        let begun = Instant::now();
+        while [0, old].contains(&scene.cluster.leader_of(other).await) {
+            assert!(strace.try_wait().unwrap().is_none(), "strace has exited");
+            assert!(begun.elapsed() < LIMIT, "the leader does not change");
+            thread::sleep(Duration::from_millis(100));
+        }
+        scene.assert_writes(ready.fence, LONG);
+        // This signal makes strace resume the member.
+        kill_process(Pid::from_child(&strace), Signal::TERM).unwrap();
+        strace.wait().unwrap();
+        scene.assert_writes(ready.fence, LONG);
         first.stop();
         assert_eq!(one_writer_at_a_time(&scene.entries()), [ready.fence]);
     });
