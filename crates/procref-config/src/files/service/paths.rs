@@ -135,7 +135,7 @@ mod tests {
                 let elsewhere = matching_dirs(&root, &absolute.to_string_lossy());
                 assert_eq!(elsewhere, Ok(vec![temp.path().join("plain/9/bin")]));
                 for nothing in ["file", "fil*", "missing/*", "*/missing", "16/bin/*"] {
-                    assert_eq!(names(&root, nothing), [PathBuf::new(); 0], "{nothing}");
+                    assert!(names(&root, nothing).is_empty(), "{nothing}");
                 }
             }
         }
