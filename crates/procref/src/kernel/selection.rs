@@ -14,7 +14,8 @@
 
 use std::env;
 use std::fs;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
@@ -140,7 +141,11 @@ fn establish(namespace: &Namespace) -> Result<Choice> {
     crate::namespace::check_unchanged(namespace)?;
     // All processes write the same contents, so the last one to rename its draft changes nothing.
     let draft = dir.join(format!("{FILE}.{}", std::process::id()));
-    fs::write(&draft, KEEPER)
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options
+        .open(&draft)
+        .and_then(|mut file| file.write_all(KEEPER.as_bytes()))
         .and_then(|()| fs::rename(&draft, dir.join(FILE)))
         .map_err(failed)?;
     tracing::debug!(dir = %dir.display(), "chose the keeper");
