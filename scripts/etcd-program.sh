@@ -14,8 +14,6 @@ if [[ ! -x $dir/usr/bin/etcd ]]; then
     mkdir -p target
     scratch=$(mktemp -d)
     trap 'rm -rf "$scratch"' EXIT
-    # `_apt` must be able to read there.
-    chmod 755 "$scratch"
     (cd "$scratch" && apt-get download -q etcd-server && dpkg -x etcd-server_*.deb unpacked) >&2
     rm -rf "$dir"
     mv "$scratch/unpacked" "$dir"
