@@ -77,7 +77,7 @@ struct Observed {
     supervisors: BTreeSet<ProcessId>,
     /// The kernel's count and the number of clients, at moments without a change.
     counts: Vec<(u32, usize)>,
-    set_existed: bool,
+    object_existed: bool,
 }
 
 impl Demo {
@@ -172,7 +172,7 @@ impl Demo {
         self.observed
             .counts
             .push((counted, self.clients.present().count()));
-        self.observed.set_existed |= observe::semaphore_set_exists(&self.service.kernel_object())?;
+        self.observed.object_existed |= observe::object_exists(&self.service.kernel_object())?;
         Ok(())
     }
 

@@ -22,8 +22,11 @@ impl Demo {
         let services: Vec<ProcessId> = self.observed.services.iter().copied().collect();
         let pid = services.first().map_or(0, |service| service.pid);
         let answers = lines_with(&log, "answer ");
-        let set = self.service.kernel_object();
-        let files = observe::listing(self.service.runtime_dir())?;
+        let object = self.service.kernel_object();
+        let is_file = observe::is_file(&object);
+        let mut files = observe::listing(self.service.runtime_dir())?;
+        // The choice of the keeper belongs to the directory, and stays.
+        files.retain(|name| !is_file || name != "kernel");
         let counts: Vec<String> = self
             .observed
             .counts
@@ -32,7 +35,7 @@ impl Demo {
             .collect();
         let processes = services.iter().chain(&self.observed.supervisors);
         let have_exited = processes.clone().all(|it| it.has_exited());
-        let set_is_gone = !observe::semaphore_set_exists(&set)?;
+        let object_is_gone = !observe::object_exists(&object)?;
         let checks = [
             (
                 services.len() == 1 && self.clients.answered_by == [pid],
@@ -68,12 +71,20 @@ impl Demo {
                 "/proc: the service and its supervisor have exited".to_owned(),
             ),
             (
-                self.observed.set_existed && set_is_gone,
-                format!("/proc/sysvipc/sem: semaphore set {set} existed and was removed"),
+                self.observed.object_existed && object_is_gone,
+                match is_file {
+                    true => format!("the keeper's file {object} existed and was removed"),
+                    false => {
+                        format!("/proc/sysvipc/sem: semaphore set {object} existed and was removed")
+                    }
+                },
             ),
             (
                 files.is_empty(),
-                "the runtime directory is empty".to_owned(),
+                match is_file {
+                    true => "the runtime directory contains only the file `kernel`".to_owned(),
+                    false => "the runtime directory is empty".to_owned(),
+                },
             ),
         ];
         self.view.caption("Checks without procref:")?;

@@ -28,8 +28,21 @@ impl ProcessId {
     }
 }
 
-/// Returns `true` if the kernel lists a System V semaphore set with this key, in the form of `ipcs -s`.
-pub(super) fn semaphore_set_exists(key: &str) -> Result<bool> {
+/// Returns `true` if a keeper counts the clients. Its object is a file.
+pub(super) fn is_file(object: &str) -> bool {
+    object.starts_with('/')
+}
+
+/// Returns `true` if the file of a keeper exists, or if the kernel lists a System V semaphore set with this key, in the
+/// form of `ipcs -s`.
+pub(super) fn object_exists(object: &str) -> Result<bool> {
+    match is_file(object) {
+        true => fs::exists(object).map_err(|error| Error::io(format!("read {object}"), error)),
+        false => semaphore_set_exists(object),
+    }
+}
+
+fn semaphore_set_exists(key: &str) -> Result<bool> {
     let number = key.strip_prefix("0x").unwrap_or(key);
     let number = u32::from_str_radix(number, 16).unwrap_or_default();
     let table = fs::read_to_string("/proc/sysvipc/sem")
