@@ -5,7 +5,7 @@
 //! like unit tests.
 
 pub use crate::command::fuzz::{http_path, log_tail, pattern, stop_signal, template};
-pub use crate::kernel::counted::fuzz::{keeper_message, keeper_state};
+pub use crate::kernel::counted::fuzz::{keeper_message, keeper_order, keeper_state};
 pub use crate::kernel::fuzz::{proc_sysvipc_sem, semaphores};
 pub use crate::process::fuzz::{proc_cmdline, proc_stat};
 pub use crate::ready::fuzz::{ready_http, ready_lines, ready_notify};
@@ -23,6 +23,7 @@ targets! {
     file_name,
     http_path,
     keeper_message,
+    keeper_order,
     keeper_state,
     log_tail,
     pattern,

@@ -1,7 +1,9 @@
 //! Properties of all bytes that a state file or a message may contain.
 
 use super::ledger::{Ledger, Session};
+use super::order::LaunchOrder;
 use super::state::{MIN_WORDS, Memory as _, State};
+use super::sys::MAX_DESCRIPTORS;
 use super::wire::{ANSWER_LENGTH, Answer, Call, REQUEST_LENGTH, Request, may_sleep};
 use crate::fuzzing::Input;
 use crate::kernel::semset::{MAX_OPS, MAX_VALUE, Wait, slot};
@@ -19,11 +21,30 @@ pub fn keeper_message(data: &[u8]) {
             assert!(ops.iter().all(|op| op.slot < slot::COUNT));
             let _ = may_sleep(ops);
         }
+        assert!(request.call.descriptors() <= MAX_DESCRIPTORS);
     }
     let bytes: [u8; ANSWER_LENGTH] = input.bytes();
     if let Some(answer) = Answer::decode(&bytes) {
         assert_eq!(answer.encode(), bytes);
     }
+}
+
+/// The order to launch a service: it is refused, or has the same bytes whenever it is encoded again.
+pub fn keeper_order(data: &[u8]) {
+    let Some(order) = LaunchOrder::decode(data) else {
+        return;
+    };
+    // A client encodes a starting instance of any kind in the same way.
+    let bytes = order.encode();
+    let again = LaunchOrder::decode(&bytes).expect("an order is read back");
+    assert_eq!(again.encode(), bytes);
+    let texts = [&order.program, &order.dir].into_iter();
+    let texts = texts
+        .chain(&order.log_texts)
+        .chain(&order.args)
+        .chain(&order.env);
+    let length: usize = texts.map(|text| text.as_bytes().len()).sum();
+    assert!(length < data.len(), "no text is invented");
 }
 
 /// The state file: arbitrary words are refused, or are an object whose values are within their limits and that
