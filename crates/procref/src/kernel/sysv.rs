@@ -28,6 +28,8 @@ mod survey;
 mod sys;
 
 pub(crate) use probe::has_working_undo;
+#[cfg(test)]
+pub(crate) use probe::test_undo;
 pub(crate) use survey::{has_no_candidates, is_listed};
 
 /// The kernel with semaphore sets.

@@ -16,17 +16,20 @@ use crate::kernel::semset::{Op, Wait};
 /// Returns `true` if that cannot be tested, because the error of the first real step is more useful.
 pub(crate) fn has_working_undo() -> bool {
     static RESULT: OnceLock<bool> = OnceLock::new();
-    *RESULT.get_or_init(|| {
-        // SAFETY: no pointers are passed.
-        let id = unsafe { libc::semget(libc::IPC_PRIVATE, 1, 0o600) };
-        if id == -1 {
-            // The process that opens a set reports the error, or chooses the keeper.
-            return true;
-        }
-        let is_reverted = is_reverted(id);
-        let _ = raw_calls::remove(SetId::new(id));
-        is_reverted
-    })
+    *RESULT.get_or_init(test_undo)
+}
+
+/// Returns the same as [`has_working_undo`], and tests it in each call.
+pub(crate) fn test_undo() -> bool {
+    // SAFETY: no pointers are passed.
+    let id = unsafe { libc::semget(libc::IPC_PRIVATE, 1, 0o600) };
+    if id == -1 {
+        // The process that opens a set reports the error, or chooses the keeper.
+        return true;
+    }
+    let is_reverted = is_reverted(id);
+    let _ = raw_calls::remove(SetId::new(id));
+    is_reverted
 }
 
 fn is_reverted(id: libc::c_int) -> bool {
