@@ -20,6 +20,8 @@ pub enum CrashSite {
     Supervisor,
     /// The process of a service, before its program is executed.
     Service,
+    /// A keeper. No other kernel has these points.
+    Keeper,
 }
 
 /// A step after which a test can kill the process.
@@ -167,6 +169,21 @@ points! {
         GcCleared,
         GcRemovedFiles,
     }
+    // Serving the clients, the launch of a service, and the deaths of clients.
+    Keeper {
+        RequestReceived,
+        ChangeRecorded,
+        ChangeCommitted,
+        ChangeApplied,
+        AnswerSent,
+        ObjectRemoved,
+        FilesUnlinked,
+        OrderRead,
+        LaunchBegun,
+        DeathSeen,
+        DeathHandled,
+        SupervisorEnded,
+    }
 }
 
 /// The number of the point at which a process dies, plus one. It is a static, because a supervisor unmaps its starter's
@@ -257,6 +274,59 @@ pub fn adopt(choice: &[u8; CHOICE]) {
     DIE.store(die, Ordering::Relaxed);
 }
 
+/// The threads that no chosen point of a supervisor or a service affects. A keeper has the supervisors of several
+/// clients, and only some of these clients have chosen points.
+#[cfg(all(feature = "crash-points", target_os = "linux"))]
+static SPARED: [AtomicU32; 64] = [const { AtomicU32::new(0) }; 64];
+
+/// Chooses whether the points of supervisors and services spare the calling thread.
+pub fn set_thread_spared(spared: bool) {
+    #[cfg(all(feature = "crash-points", target_os = "linux"))]
+    {
+        let thread = thread_id();
+        let change = |from, to| {
+            SPARED.iter().any(|place| {
+                let changed =
+                    place.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
+                changed.is_ok()
+            })
+        };
+        match spared {
+            true => is_thread_spared() || change(0, thread),
+            false => change(thread, 0),
+        };
+    }
+    #[cfg(not(all(feature = "crash-points", target_os = "linux")))]
+    let _ = spared;
+}
+
+/// Returns `true` if the points of supervisors and services spare the calling thread.
+#[must_use]
+pub fn is_thread_spared() -> bool {
+    #[cfg(all(feature = "crash-points", target_os = "linux"))]
+    {
+        let thread = thread_id();
+        SPARED
+            .iter()
+            .any(|place| place.load(Ordering::Relaxed) == thread)
+    }
+    #[cfg(not(all(feature = "crash-points", target_os = "linux")))]
+    false
+}
+
+#[cfg(all(feature = "crash-points", target_os = "linux"))]
+fn thread_id() -> u32 {
+    rustix::thread::gettid().as_raw_nonzero().get() as u32
+}
+
+/// Cancels all points of this process.
+pub fn disarm() {
+    #[cfg(feature = "crash-points")]
+    for place in [&DIE].into_iter().chain(&SUSPEND) {
+        place.store(0, Ordering::Relaxed);
+    }
+}
+
 #[cfg(feature = "crash-points")]
 fn code(name: &str) -> u8 {
     let position = CRASH_POINTS.iter().position(|point| point.name == name);
@@ -275,6 +345,10 @@ pub enum Fate {
 #[cfg(feature = "crash-points")]
 pub fn fate(point: Point) -> Option<Fate> {
     let here = point as u8 + 1;
+    let is_keepers = CRASH_POINTS[point as usize].site == CrashSite::Keeper;
+    if !is_keepers && is_thread_spared() {
+        return None;
+    }
     if DIE.load(Ordering::Relaxed) == here {
         let less = |left: u32| left.checked_sub(1);
         let survived = SURVIVED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);

@@ -19,7 +19,8 @@ pub(crate) fn arm() {
             crash::choose_mark(path.as_bytes());
         }
         if let Ok(name) = std::env::var("PROCREF_CRASH_POINT") {
-            crash::choose_death(&name, 0);
+            let survived = std::env::var("PROCREF_CRASH_SURVIVED").unwrap_or_default();
+            crash::choose_death(&name, survived.parse().unwrap_or(0));
         }
         let chosen = std::env::var("PROCREF_SUSPEND_POINT").unwrap_or_default();
         crash::choose_suspensions(chosen.split(',').filter(|name| !name.is_empty()));

@@ -15,8 +15,10 @@
 //! - The keeper answers a change only after the change is in the state file.
 //! - A supervisor also waits until the serving thread has handled the deaths, before each of its steps.
 //! - One thread serves the clients. Each supervisor is a thread of its own, which performs its arrays on the same ledger.
+//! - Arrays that sleep are performed in the order of arrival, by the thread whose change makes them possible.
 //! - All threads block all signals. The serving thread reads SIGCHLD and SIGIO from a descriptor.
 //! - A keeper that fails exits without touching its files. The next step of any client starts a successor.
+//! - If another program removes the state file, the object is removed. The supervisors stop the service.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -26,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use crate::crash::{self, Point};
 use crate::descriptor;
 use crate::kernel::counted::ledger::{Ledger, Session};
 use crate::kernel::counted::mapped::Mapped;
@@ -44,6 +47,7 @@ mod children;
 mod entry;
 mod launch;
 mod life;
+mod object;
 mod program;
 mod queue;
 mod shared;
@@ -61,7 +65,8 @@ const LISTENER: u64 = 0;
 const DEATHS: u64 = 1;
 const NOTICES: u64 = 2;
 const SIGNALS: u64 = 3;
-const FIRST_CONNECTION: u64 = 4;
+const REMOVAL: u64 = 4;
+const FIRST_CONNECTION: u64 = 5;
 
 /// The connection of a client.
 struct Connection {
@@ -93,6 +98,8 @@ struct Keeper {
     watches: Watches,
     /// Readable when an event of the service is pending.
     signals: OwnedFd,
+    /// Readable after another program may have removed the state file. `None` if the file cannot be watched.
+    removal: Option<OwnedFd>,
     connections: BTreeMap<u64, Connection>,
     /// The connections of each process that has sent HELLO.
     by_owner: BTreeMap<UndoOwner, Vec<u64>>,
@@ -107,6 +114,9 @@ struct Keeper {
     lives: usize,
     /// The time at which this process exits if nothing happens.
     ends_at: Option<Instant>,
+    /// The last client that has chosen crash points.
+    #[cfg(feature = "crash-points")]
+    armed_by: Option<UndoOwner>,
 }
 
 impl Keeper {
@@ -127,6 +137,10 @@ impl Keeper {
         events.add(shared.notices_fd(), NOTICES)?;
         let signals = signals::open()?;
         events.add(&signals, SIGNALS)?;
+        let removal = sys::watch_removal(&shared.files.state).ok();
+        if let Some(removal) = &removal {
+            events.add(removal, REMOVAL)?;
+        }
         let mut keeper = Self {
             own,
             shared,
@@ -134,6 +148,7 @@ impl Keeper {
             listener: Some(listener),
             watches,
             signals,
+            removal,
             connections: BTreeMap::new(),
             by_owner: BTreeMap::new(),
             next_connection: FIRST_CONNECTION,
@@ -142,11 +157,13 @@ impl Keeper {
             next_role: 1,
             lives: 0,
             ends_at: None,
+            #[cfg(feature = "crash-points")]
+            armed_by: None,
         };
-        let processes = keeper.shared.ledger().processes();
+        let processes = keeper.shared.object().processes();
         for process in processes {
             if !keeper.watches.watch(process) {
-                keeper.shared.ledger().end(process, now());
+                keeper.shared.change(|ledger| ledger.end(process, now()));
             }
         }
         Ok(keeper)
@@ -157,12 +174,15 @@ impl Keeper {
         use std::os::unix::ffi::OsStrExt as _;
 
         let socket = self.shared.files.socket.as_os_str().as_bytes();
-        self.shared.ledger().name_keeper(self.own, socket);
+        self.shared
+            .change(|ledger| ledger.name_keeper(self.own, socket));
     }
 
     /// Serves until no client can need this process.
     fn run(&mut self) -> io::Result<()> {
         let mut ready = Vec::with_capacity(64);
+        // The file may have been removed before it was watched.
+        self.check_file();
         while !self.is_over() {
             self.events.wait(&mut ready, self.limit())?;
             if ready.contains(&DEATHS) || self.watches.retry_after().is_some() {
@@ -174,6 +194,7 @@ impl Keeper {
                     DEATHS => {}
                     NOTICES => self.take_notices(),
                     SIGNALS => self.take_signals(),
+                    REMOVAL => self.check_file(),
                     connection => self.read(connection),
                 }
             }
@@ -194,8 +215,8 @@ impl Keeper {
     /// Returns `true` if this process must exit. Unlinks the files of a blank object.
     fn is_over(&mut self) -> bool {
         let (is_removed, is_blank) = {
-            let ledger = self.shared.ledger();
-            (ledger.is_removed(), ledger.is_blank())
+            let object = self.shared.object();
+            (object.is_removed(), object.is_blank())
         };
         let is_alone = self.connections.is_empty() && self.lives == 0;
         let limit = match (is_removed, is_alone) {
@@ -246,9 +267,19 @@ impl Keeper {
         }
     }
 
+    /// Removes the object if another program has removed its file. No client finds this keeper any more.
+    fn check_file(&mut self) {
+        if let Some(removal) = &self.removal {
+            sys::discard(removal);
+        }
+        if !self.shared.files.exist() && self.shared.change(|ledger| ledger.remove(now())) {
+            self.after_change();
+        }
+    }
+
     /// Wakes the clients that sleep, and takes no further clients if the object was removed.
     fn after_change(&mut self) {
-        if self.shared.ledger().is_removed() {
+        if self.shared.object().is_removed() {
             self.listener = None;
         }
         self.wake_sleepers();
@@ -259,13 +290,18 @@ impl Keeper {
         if dead.is_empty() {
             return;
         }
+        crash::point(Point::DeathSeen);
+        self.shared.change(|ledger| {
+            for &process in &dead {
+                ledger.end(process, now());
+            }
+        });
+        crash::point(Point::DeathHandled);
         for process in dead {
-            self.shared.ledger().end(process, now());
             // A forked child may keep the connection open.
             let theirs = self.by_owner.remove(&owner_of(process)).unwrap_or_default();
             theirs.into_iter().for_each(|number| self.close(number));
         }
-        self.shared.wake_supervisors();
         self.wake_sleepers();
     }
 
@@ -350,7 +386,7 @@ impl Keeper {
             pid: owner.pid,
             start: owner.start,
         };
-        if !self.shared.ledger().has_entries(process) {
+        if !self.shared.object().has_entries(process) {
             self.watches.forget(process);
         }
     }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use procref::{CRASH_POINTS, CrashPoint};
+use procref::{CRASH_POINTS, CrashPoint, CrashSite};
 
 use crate::options::Kind;
 
@@ -204,7 +204,12 @@ pub fn client(seed: u64, kind: Kind, slot: usize, nth: u64, doomed: u32) -> Work
 
 fn crash_plan(rng: &mut Rng) -> CrashPlan {
     if percent(rng, 70) {
-        let point = CRASH_POINTS[rng.usize(0..CRASH_POINTS.len())];
+        // A keeper serves all clients, so its death is not a doomed client's own: see --kill-keepers.
+        let points: Vec<_> = CRASH_POINTS
+            .iter()
+            .filter(|point| point.site != CrashSite::Keeper)
+            .collect();
+        let point = *points[rng.usize(0..points.len())];
         let passed = rng.u32(0..9).saturating_sub(6);
         return CrashPlan::AtPoint(point, passed);
     }

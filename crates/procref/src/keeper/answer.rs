@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use procref_supervisor::crash::{self, Point};
 use procref_supervisor::spec::StopSpec;
 
 use super::shared::now;
@@ -14,7 +15,7 @@ use crate::kernel::counted::wire::{
     Answer, Call, Reply, Request, Unreadable, VERSION, encode_hello, encode_values, may_sleep,
 };
 use crate::kernel::semset::{Op, Wait};
-use crate::kernel::table::{Outcome, sleeps_for};
+use crate::kernel::table::{Outcome, sleeps_on};
 use crate::process::Identity;
 
 impl Keeper {
@@ -39,6 +40,7 @@ impl Keeper {
         if fds.len() != request.call.descriptors() {
             return self.close(number);
         }
+        crash::point(Point::RequestReceived);
         let (seq, nonce) = (request.seq, request.nonce);
         if let Call::Hello { start } = request.call {
             let process = Identity {
@@ -53,7 +55,7 @@ impl Keeper {
         if session.nonce != nonce || self.sleepers.contains_key(&number) {
             return self.close(number);
         }
-        if self.shared.ledger().is_removed() {
+        if self.shared.object().is_removed() {
             return self.send(number, seq, Reply::Gone, 0, &[]);
         }
         match request.call {
@@ -66,25 +68,28 @@ impl Keeper {
             }
             Call::Wait(_) => self.close(number),
             Call::Values => {
-                let values = encode_values(self.shared.ledger().values());
+                let values = encode_values(self.shared.object().values());
                 self.send(number, seq, Reply::Done, 0, &values);
             }
             Call::Inspect { slot } => {
-                let (values, last) = {
-                    let ledger = self.shared.ledger();
-                    (*ledger.values(), ledger.last_pids().encode())
+                let (values, last, supervisors) = {
+                    let object = self.shared.object();
+                    let supervisors = object.sleepers(slot);
+                    (*object.values(), object.last_pids().encode(), supervisors)
                 };
-                let waits = |it: &&Sleeper| sleeps_for(&it.ops, &values, slot);
-                let sleepers = self.sleepers.values().filter(waits).count() as u32;
+                let waits =
+                    |it: &&Sleeper| sleeps_on(&it.ops, &values).is_some_and(|op| op.slot == slot);
+                let clients = self.sleepers.values().filter(waits).count();
+                let sleepers = (clients + supervisors) as u32;
                 self.send(number, seq, Reply::Done, sleepers, &last);
             }
             Call::Remove => {
                 self.shared.remove();
                 self.send(number, seq, Reply::Done, 0, &[]);
-                self.shared.wake_supervisors();
                 self.after_change();
             }
             Call::Supervise { signal, grace_ms } => {
+                self.spare_others(session);
                 let stop = StopSpec {
                     signal: signal as i32,
                     grace: Duration::from_millis(grace_ms),
@@ -96,13 +101,17 @@ impl Keeper {
             Call::Launch {
                 has_listener,
                 has_starter,
-            } => match self.launch(session, fds, has_listener, has_starter) {
-                Some(()) => self.send(number, seq, Reply::Done, self.own.pid, &[]),
-                None => self.close(number),
-            },
+            } => {
+                self.spare_others(session);
+                match self.launch(session, fds, has_listener, has_starter) {
+                    Some(()) => self.send(number, seq, Reply::Done, self.own.pid, &[]),
+                    None => self.close(number),
+                }
+            }
             #[cfg(feature = "crash-points")]
             Call::Arm => {
                 arm(fds);
+                self.armed_by = Some(session.owner);
                 self.send(number, seq, Reply::Done, 0, &[]);
             }
         }
@@ -133,6 +142,12 @@ impl Keeper {
         self.send(number, 0, Reply::Done, self.own.pid, &payload);
     }
 
+    /// Lets the supervisor that this client starts pass the crash points that another client has chosen.
+    fn spare_others(&self, _session: Session) {
+        #[cfg(feature = "crash-points")]
+        crash::set_thread_spared(self.armed_by != Some(_session.owner));
+    }
+
     /// Returns the role of the next supervisor.
     fn new_role(&mut self) -> u16 {
         let role = self.next_role;
@@ -153,6 +168,7 @@ impl Keeper {
         let mut fds = fds.into_iter();
         let bytes = sys::read_file(fds.next()?, MAX_LENGTH).ok()?;
         let order = LaunchOrder::decode(&bytes)?;
+        crash::point(Point::OrderRead);
         let ends = launch::Ends::new(fds, has_listener, has_starter)?;
         let role = self.new_role();
         let Session { owner, .. } = session;
@@ -161,6 +177,7 @@ impl Keeper {
             start: owner.start,
         };
         launch::start(&self.shared, role, starter, order, ends).ok()?;
+        crash::point(Point::LaunchBegun);
         self.lives += 1;
         Some(())
     }
@@ -176,8 +193,7 @@ impl Keeper {
     fn operate(&mut self, number: u64, session: Session, seq: u64, ops: &[Op]) {
         let outcome = self
             .shared
-            .ledger()
-            .operate(session, seq, (ops, Wait::No), now());
+            .change(|ledger| ledger.operate(session, seq, (ops, Wait::No), now()));
         let Ok(outcome) = outcome else {
             return self.close(number);
         };
@@ -189,7 +205,6 @@ impl Keeper {
         };
         self.send(number, seq, reply, 0, &[]);
         if outcome == Outcome::Done {
-            self.shared.wake_supervisors();
             self.wake_sleepers();
         }
     }
@@ -199,10 +214,10 @@ impl Keeper {
         if self.sleepers.is_empty() {
             return;
         }
-        let ledger = self.shared.ledger();
+        let object = self.shared.object();
         let mut woken = Vec::new();
         self.sleepers.retain(|&number, sleeper| {
-            let reply = match ledger.try_out(sleeper.owner, &sleeper.ops) {
+            let reply = match object.try_out(sleeper.owner, &sleeper.ops) {
                 Outcome::Sleeps => return true,
                 Outcome::Done => Reply::Done,
                 Outcome::Gone => Reply::Gone,
@@ -212,7 +227,7 @@ impl Keeper {
             woken.push((number, reply));
             false
         });
-        drop(ledger);
+        drop(object);
         for (number, reply) in woken {
             self.send(number, 0, reply, 0, &[]);
         }
@@ -229,6 +244,7 @@ impl Keeper {
         if sys::send_now(&connection.socket, &bytes).is_err() {
             self.close(number);
         }
+        crash::point(Point::AnswerSent);
     }
 }
 
@@ -238,6 +254,6 @@ fn arm(fds: Vec<OwnedFd>) {
     let file = fds.into_iter().next();
     let bytes = file.and_then(|file| sys::read_file(file, MAX_LENGTH).ok());
     if let Some(choice) = bytes.as_deref().and_then(|bytes| bytes.try_into().ok()) {
-        procref_supervisor::crash::adopt(choice);
+        crash::adopt(choice);
     }
 }

@@ -167,13 +167,13 @@ impl<'a> LaunchHandshake for Handshake<'a> {
     async fn await_release(&self) {
         let shared = self.life.shared();
         let begun = Instant::now();
-        let mut ledger = shared.ledger();
-        while ledger.has_entries(self.starter) && SignalSafeProcess::is_exiting(self.starter.pid) {
+        let mut object = shared.object();
+        while object.has_entries(self.starter) && SignalSafeProcess::is_exiting(self.starter.pid) {
             let left = RELEASE_LIMIT.saturating_sub(begun.elapsed());
             if left.is_zero() {
                 return;
             }
-            ledger = shared.wait_changed(ledger, Some(left));
+            object = shared.wait_changed(object, Some(left));
         }
     }
 

@@ -67,17 +67,20 @@ pub(super) fn on_thread(
     body: impl for<'a> FnOnce(&'a Life<'a>) + Send + 'static,
 ) -> io::Result<()> {
     let shared = Arc::clone(shared);
+    let is_spared = crash::is_thread_spared();
     let builder = thread::Builder::new().name("supervisor".to_owned());
     let thread = builder.stack_size(STACK).spawn(move || {
         let _exit_on_panic = ExitOnPanic;
+        crash::set_thread_spared(is_spared);
         let owner = {
             let life = Life::new(&shared, role, stop);
             body(&life);
             life.calls.session.owner
         };
         // As the exit of a supervisor's process does.
-        shared.ledger().end_owner(owner, now());
-        shared.wake_supervisors();
+        shared.change(|ledger| ledger.end_owner(owner, now()));
+        crash::point(Point::SupervisorEnded);
+        crash::set_thread_spared(false);
         shared.notify(Notice::Changed);
         shared.notify(Notice::Ended);
     });
@@ -136,25 +139,30 @@ impl LifeCalls {
         self.shared.await_deaths();
         let seq = self.seq.get() + 1;
         self.seq.set(seq);
-        let mut ledger = self.shared.ledger();
-        loop {
-            match ledger.operate(self.session, seq, (ops, wait), now()) {
-                Ok(Outcome::Done) => {
-                    drop(ledger);
-                    self.shared.wake_supervisors();
-                    self.shared.notify(Notice::Changed);
-                    return Ok(());
+        let mut object = self.shared.object();
+        let mut performed =
+            object.change(|ledger| ledger.operate(self.session, seq, (ops, wait), now()));
+        if performed == Ok(Outcome::Sleeps) {
+            let ticket = object.sleep(self.session, seq, ops);
+            while object.is_asleep(ticket) {
+                let left = deadline.map(|it| it.saturating_duration_since(Instant::now()));
+                let is_signaled = signals.is_some_and(|it| it != self.shared.signals());
+                if left == Some(Duration::ZERO) || is_signaled {
+                    break;
                 }
-                Ok(Outcome::Sleeps) => {}
-                Ok(Outcome::NotNow) => return Err(Refused::NotNow),
-                Ok(Outcome::Gone | Outcome::OutOfRange) | Err(_) => return Err(Refused::Gone),
+                object = self.shared.wait_changed(object, left);
             }
-            let left = deadline.map(|it| it.saturating_duration_since(Instant::now()));
-            let is_signaled = signals.is_some_and(|it| it != self.shared.signals());
-            if left == Some(Duration::ZERO) || is_signaled {
-                return Err(Refused::NotNow);
+            performed = object.wake(ticket).unwrap_or(Ok(Outcome::NotNow));
+        }
+        drop(object);
+        match performed {
+            Ok(Outcome::Done) => {
+                self.shared.wake_supervisors();
+                self.shared.notify(Notice::Changed);
+                Ok(())
             }
-            ledger = self.shared.wait_changed(ledger, left);
+            Ok(Outcome::NotNow | Outcome::Sleeps) => Err(Refused::NotNow),
+            Ok(Outcome::Gone | Outcome::OutOfRange) | Err(_) => Err(Refused::Gone),
         }
     }
 }
@@ -176,16 +184,15 @@ impl SetCalls for &LifeCalls {
     }
 
     async fn values(self) -> SetResult<Values> {
-        let ledger = self.shared.ledger();
-        match ledger.is_removed() {
+        let object = self.shared.object();
+        match object.is_removed() {
             true => Err(Refused::Gone),
-            false => Ok(*ledger.values()),
+            false => Ok(*object.values()),
         }
     }
 
     async fn remove(self) -> SetResult<()> {
         self.shared.remove();
-        self.shared.wake_supervisors();
         self.shared.notify(Notice::Changed);
         Ok(())
     }

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::object::Object;
 use super::queue::Waker;
+use crate::crash::{self, Point};
 use crate::kernel::counted::ledger::Ledger;
 use crate::kernel::counted::mapped::Mapped;
 use crate::kernel::counted::sys::{self, FileId};
@@ -17,7 +19,7 @@ use crate::process::Identity;
 
 /// The files of a keeper.
 pub(super) struct Files {
-    state: PathBuf,
+    pub(super) state: PathBuf,
     /// The state file that this keeper has locked.
     id: FileId,
     pub(super) socket: PathBuf,
@@ -38,10 +40,16 @@ impl Files {
         })
     }
 
-    /// Unlinks the state file and the socket. This process has the lock, so no other keeper has files at these paths.
+    /// Returns `true` unless another program has removed or replaced the state file.
+    pub(super) fn exist(&self) -> bool {
+        sys::leads_to(&self.state, self.id)
+    }
+
+    /// Unlinks the state file and the socket. This process has the lock, so no other keeper has files at these paths. If
+    /// the state file was removed before, the socket may be that of another keeper.
     pub(super) fn unlink(&self) {
-        let _ = fs::remove_file(&self.socket);
-        if sys::leads_to(&self.state, self.id) {
+        if self.exist() {
+            let _ = fs::remove_file(&self.socket);
             let _ = fs::remove_file(&self.state);
         }
     }
@@ -83,11 +91,11 @@ pub(super) enum Notice {
     Ended,
 }
 
-/// The ledger, and the means by which its users wake each other.
+/// The object, and the means by which its users wake each other.
 pub(super) struct Shared {
     pub(super) own: Identity,
     pub(super) files: Files,
-    ledger: Mutex<Ledger<Mapped>>,
+    object: Mutex<Object<Mapped>>,
     changed: Condvar,
     notices: Mutex<Vec<Notice>>,
     /// Readable when there are notices.
@@ -105,7 +113,7 @@ impl Shared {
         Ok(Self {
             own,
             files,
-            ledger: Mutex::new(ledger),
+            object: Mutex::new(Object::new(ledger)),
             changed: Condvar::new(),
             notices: Mutex::default(),
             event: Waker::new()?,
@@ -115,35 +123,44 @@ impl Shared {
         })
     }
 
-    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger<Mapped>> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn object(&self) -> MutexGuard<'_, Object<Mapped>> {
+        self.object.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the object, and wakes the supervisors that sleep for the change.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Ledger<Mapped>) -> T) -> T {
+        let changed = self.object().change(change);
+        self.wake_supervisors();
+        changed
     }
 
     /// Removes the object and its files. A client that opens the object after that creates another one.
     pub(super) fn remove(&self) {
-        self.ledger().remove(now());
+        self.change(|ledger| ledger.remove(now()));
+        crash::point(Point::ObjectRemoved);
         self.files.unlink();
+        crash::point(Point::FilesUnlinked);
     }
 
     /// Sleeps until the object changes, at most `limit`. Another thread may have reverted the change.
     pub(super) fn wait_changed<'a>(
         &self,
-        ledger: MutexGuard<'a, Ledger<Mapped>>,
+        object: MutexGuard<'a, Object<Mapped>>,
         limit: Option<Duration>,
-    ) -> MutexGuard<'a, Ledger<Mapped>> {
+    ) -> MutexGuard<'a, Object<Mapped>> {
         match limit {
             None => self
                 .changed
-                .wait(ledger)
+                .wait(object)
                 .unwrap_or_else(PoisonError::into_inner),
             Some(limit) => {
-                let waited = self.changed.wait_timeout(ledger, limit);
+                let waited = self.changed.wait_timeout(object, limit);
                 waited.unwrap_or_else(PoisonError::into_inner).0
             }
         }
     }
 
-    /// Wakes the supervisors, so that they retry their arrays.
+    /// Wakes the supervisors, so that they check what they wait for.
     pub(super) fn wake_supervisors(&self) {
         self.changed.notify_all();
     }
@@ -157,20 +174,20 @@ impl Shared {
     pub(super) fn note_signal(&self) {
         self.signals.fetch_add(1, Ordering::SeqCst);
         // A supervisor that has read the old number holds the lock until it sleeps, so this wakes it.
-        drop(self.ledger());
+        drop(self.object());
         self.wake_supervisors();
     }
 
     /// Sleeps until there are more than `seen` signals, at most `limit`. Returns their number.
     pub(super) fn wait_signal(&self, seen: u64, limit: Duration) -> u64 {
         let deadline = Instant::now().checked_add(limit);
-        let mut ledger = self.ledger();
+        let mut object = self.object();
         loop {
             let left = deadline.map(|it| it.saturating_duration_since(Instant::now()));
             if self.signals() != seen || left == Some(Duration::ZERO) {
                 return self.signals();
             }
-            ledger = self.wait_changed(ledger, left);
+            object = self.wait_changed(object, left);
         }
     }
 
@@ -179,9 +196,9 @@ impl Shared {
         let [begun, done] = &self.death_waits;
         let number = begun.fetch_add(1, Ordering::SeqCst) + 1;
         self.notify(Notice::AwaitsDeaths);
-        let mut ledger = self.ledger();
+        let mut object = self.object();
         while done.load(Ordering::SeqCst) < number {
-            ledger = self.wait_changed(ledger, None);
+            object = self.wait_changed(object, None);
         }
     }
 
@@ -192,7 +209,7 @@ impl Shared {
         handle();
         done.store(number, Ordering::SeqCst);
         // See `note_signal`.
-        drop(self.ledger());
+        drop(self.object());
         self.wake_supervisors();
     }
 

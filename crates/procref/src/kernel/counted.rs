@@ -19,7 +19,7 @@
 //! | [`wire`], [`order`] | requests and answers, and the order to launch a service |
 //! | [`state`] | the state file: layout, journal, recovery |
 //! | [`ledger`] | the object: table, sessions and file |
-//! | `open`, `channel`, `session` | the client's side |
+//! | `open`, `channel`, `session`, `instances` | the client's side |
 //! | `place`, `sys`, `helper` | paths, system calls, and the program that becomes a keeper |
 
 mod channel;
@@ -27,6 +27,7 @@ mod client;
 #[cfg(all(target_os = "linux", feature = "fuzzing"))]
 pub(crate) mod fuzz;
 pub(crate) mod helper;
+mod instances;
 pub(crate) mod ledger;
 mod main_program;
 pub(crate) mod mapped;

@@ -272,18 +272,20 @@ impl SlotTable {
 
 /// Returns `true` if an array waits for this slot to be 0, and for no earlier operation.
 pub(crate) fn sleeps_for(ops: &[Op], values: &Values, slot: u16) -> bool {
+    sleeps_on(ops, values).is_some_and(|op| op.slot == slot && op.delta == 0)
+}
+
+/// Returns the first operation of an array that is not possible now.
+pub(crate) fn sleeps_on(ops: &[Op], values: &Values) -> Option<Op> {
     let mut values = *values;
     for op in ops {
         let value = &mut values[op.slot as usize];
-        if op.delta == 0 && *value != 0 {
-            return op.slot == slot;
-        }
         match value.checked_add_signed(op.delta) {
-            Some(after) => *value = after,
-            None => return false,
+            Some(after) if op.delta != 0 || after == 0 => *value = after,
+            Some(_) | None => return Some(*op),
         }
     }
-    false
+    None
 }
 
 #[cfg(test)]

@@ -19,6 +19,9 @@ use crate::process::{self, Process};
 /// all its children, or signals them, must skip those for which this function returns `true`. They exit by themselves
 /// when no client is left.
 ///
+/// On Linux, keepers count the clients if `PROCREF_KERNEL` or the system requires that. The service of a killed keeper is
+/// found only in the runtime directories that this process or the service would use.
+///
 /// Returns `false` for a client that is a service itself, because its own pid is that of its
 /// [`ServiceInfo`](crate::ServiceInfo): its parent waits for it. Returns `false` for a process that only has the name of
 /// a supervisor.

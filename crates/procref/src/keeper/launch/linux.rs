@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use procref_supervisor::calls::fork_here;
+use procref_supervisor::crash;
 use procref_supervisor::prepared::Program;
 use procref_supervisor::tree::become_subreaper;
 use rustix::process::prlimit;
@@ -16,8 +17,14 @@ use crate::process::Identity;
 pub(super) fn fork(program: &Program, order: &LaunchOrder) -> libc::c_long {
     become_subreaper();
     let parent = rustix::process::getpid().as_raw_nonzero().get();
+    let is_spared = crash::is_thread_spared();
     let pid = match fork_here() {
-        0 => program.run(parent),
+        0 => {
+            if is_spared {
+                crash::disarm();
+            }
+            program.run(parent)
+        }
         pid => pid,
     };
     // The keeper has the limits of another client, and more descriptors. The child waits at its gate.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use procref_supervisor::spec::StopSpec;
 
 use super::channel::{Lost, Response};
+use super::instances;
 use super::open::{self, Found, Refusal};
 use super::order::LaunchOrder;
 use super::place::{self, Place};
@@ -21,7 +22,7 @@ use super::sys::{self, FileId};
 use super::wire::{self, Call, LastPids, Reply, Request};
 use crate::error::{Error, Result};
 use crate::kernel::semset::{
-    self, MAX_VALUE, Op, OpenArray, SemArray, Set, Values, Wait, decode, digests_in, slot,
+    self, MAX_VALUE, Op, OpenArray, SemArray, Set, Values, Wait, digests_in, slot,
 };
 use crate::kernel::{Fault, Kernel, Missing, Step};
 use crate::key::ServiceKey;
@@ -76,14 +77,7 @@ impl Kernel for Counted {
     }
 
     fn is_instance(identity: Identity) -> Result<bool> {
-        let mut headers = sys::keepers_files()?
-            .into_iter()
-            .filter(|path| place::is_state(path))
-            .filter_map(|path| open::header_of(&path));
-        Ok(headers.any(|header| {
-            let instance = decode(&state::values(&header), true).instance;
-            instance.is_some_and(|instance| instance.identity == identity && !instance.hosted)
-        }))
+        Ok(instances::is_instance(identity)?)
     }
 
     fn object_name(key: &ServiceKey) -> String {

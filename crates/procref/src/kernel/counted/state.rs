@@ -26,6 +26,7 @@
 use std::io;
 use std::ops::RangeInclusive;
 
+use crate::crash::{self, Point};
 use crate::kernel::semset::{MAX_VALUE, Values, slot};
 use crate::kernel::table::{Adjustment, MAX_ADJUSTMENTS, Undo, UndoOwner};
 
@@ -364,8 +365,11 @@ impl<M: Memory> State<M> {
         put_all(memory, TOUCHED, &touched);
         put_all(memory, NEW_VALUES, &pack_values(change.values));
         let committed = memory.load(APPLIED).wrapping_add(1);
+        crash::point(Point::ChangeRecorded);
         memory.store(COMMITTED, committed);
+        crash::point(Point::ChangeCommitted);
         self.apply();
+        crash::point(Point::ChangeApplied);
     }
 
     /// Writes the change in the redo record to the other areas.

@@ -34,7 +34,9 @@ use macos as platform;
 
 #[cfg(target_os = "macos")]
 pub(crate) use platform::private_path;
-pub(crate) use platform::{keepers_files, lock, lock_holder, mark_starting, memory_file, peer};
+pub(crate) use platform::{
+    keepers_files, lock, lock_holder, mark_starting, memory_file, peer, watch_removal,
+};
 
 /// Returns the digest of the id that the kernel has given to this run of the system.
 pub(crate) fn boot() -> u64 {
@@ -81,6 +83,12 @@ pub(crate) fn open(path: &Path, create: bool) -> io::Result<Option<OwnedFd>> {
         Err(Errno::NOENT) if !create => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Reads what is available, so that the descriptor is not readable any more.
+pub(crate) fn discard(fd: impl AsFd) {
+    let mut buffer = [0; 1024];
+    while rustix::io::read(&fd, &mut buffer).is_ok_and(|read| read > 0) {}
 }
 
 /// Returns a descriptor that is only kept to be closed.
@@ -137,7 +145,7 @@ pub(crate) fn send_now(socket: impl AsFd, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// The greatest number of descriptors that one message can carry.
-const MAX_DESCRIPTORS: usize = 16;
+pub(super) const MAX_DESCRIPTORS: usize = 16;
 
 /// Sends all bytes, and the descriptors together with the first of them.
 pub(crate) fn send_with(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd]) -> io::Result<()> {

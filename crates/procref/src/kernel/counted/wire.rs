@@ -46,7 +46,7 @@ pub(crate) enum Call {
     /// Sleeps until an array that changes nothing can be performed.
     Wait(Vec<Op>),
     Values,
-    /// Asks for the last pids, and for the number of sleepers that wait until this slot is 0.
+    /// Asks for the last pids, and for the number of arrays that sleep on this slot.
     Inspect {
         slot: u16,
     },

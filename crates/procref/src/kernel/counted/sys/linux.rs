@@ -3,9 +3,9 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, inotify};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::process::{Flock, FlockType};
@@ -84,4 +84,13 @@ pub(crate) fn keepers_files() -> io::Result<Vec<PathBuf>> {
         .flatten()
         .filter_map(|it| fs::read_link(it.path()).ok());
     Ok(files.collect())
+}
+
+/// Returns a descriptor that becomes readable when a link to this file is removed or moved.
+pub(crate) fn watch_removal(path: &Path) -> io::Result<OwnedFd> {
+    let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+    // The last link is removed while the keeper has the file open, so this is no deletion yet.
+    let events = inotify::WatchFlags::ATTRIB | inotify::WatchFlags::MOVE_SELF;
+    inotify::add_watch(&watch, path, events | inotify::WatchFlags::DONT_FOLLOW)?;
+    Ok(watch)
 }

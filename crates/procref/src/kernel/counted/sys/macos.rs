@@ -167,6 +167,11 @@ pub(crate) fn keepers_files() -> io::Result<Vec<PathBuf>> {
     Ok(pids.into_iter().filter_map(state_file).collect())
 }
 
+/// Does not watch the file.
+pub(crate) fn watch_removal(_: &std::path::Path) -> io::Result<OwnedFd> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 // The numbers in Apple's headers: see `scripts/macos/abi.c`.
 const _: () = {
     assert!(size_of::<libc::flock>() == 24);
