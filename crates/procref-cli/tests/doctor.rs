@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
+use procref_testkit::kernel;
 use serde_json::Value;
 use support::{
     PROCREF, copy_environment, output_text, user_namespace,
@@ -45,14 +46,12 @@ fn doctor_reports_ok_on_a_working_machine() {
     let project = workspace.project("app", "");
     let text = project.output(&["doctor"]);
     assert!(!text.contains("error"), "{text}");
-    for check in [
-        "semaphores",
-        "undo",
-        "runtime-directory",
-        "proc",
-        "pidfd",
-        "children",
-    ] {
+    let kernel: &[&str] = match kernel::is_keeper() {
+        true => &["kernel", "undo"],
+        false => &["kernel", "semaphores", "undo"],
+    };
+    let checks = ["runtime-directory", "proc", "pidfd", "children"];
+    for &check in kernel.iter().chain(&checks) {
         let (code, found) = findings(&mut doctor(&project), check);
         assert_eq!(code, 0);
         assert!(

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use procref_testkit::deadline;
 use support::{
-    is_kept_log, live_process, output_text,
+    is_kept_log, is_kernel_choice, live_process, output_text,
     sandbox::{Running, Sandbox},
     workspace::{Project, Workspace},
 };
@@ -26,7 +26,7 @@ fn set_run(project: &Project<'_>, number: &str) {
     fs::write(project.dir.join("run"), format!("{number}\n")).expect("write a file");
 }
 
-/// Returns the files of the project's runtime directory, except the link to the project.
+/// Returns the files of the project's runtime directory, except the link to the project and the choice of the kernel.
 fn files(project: &Project<'_>) -> Vec<PathBuf> {
     let status = project.procref(&["status", "db", "--json"]).output();
     let (out, _) = output_text(&status.expect("run procref"));
@@ -36,6 +36,7 @@ fn files(project: &Project<'_>) -> Vec<PathBuf> {
     entries
         .map(|entry| entry.expect("an entry").path())
         .filter(|path| path.file_name().is_some_and(|name| name != "project"))
+        .filter(|path| !is_kernel_choice(path))
         .collect()
 }
 

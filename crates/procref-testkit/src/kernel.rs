@@ -67,6 +67,30 @@ pub fn is_keeper() -> bool {
     std::env::var_os("PROCREF_KERNEL").is_some_and(|kernel| kernel == "keeper")
 }
 
+/// Calls a test whose services are counted by keepers. If the environment does not choose keepers, runs the test again
+/// in a process whose environment does. `name` is the full name of the test.
+///
+/// # Panics
+///
+/// Panics if the test fails in that process.
+pub fn with_keepers(name: &str, test: impl FnOnce()) {
+    if is_keeper() {
+        return test();
+    }
+    let program = std::env::current_exe().expect("the path of this program");
+    let mut command = std::process::Command::new(program);
+    command
+        .args(["--exact", name])
+        .env("PROCREF_KERNEL", "keeper");
+    let output = command.output().expect("run the test");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "with keepers: {text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
 /// Returns `true` if a file is a part of a keeper's object, or records the kernel of the directory.
 #[must_use]
 pub fn is_object_file(path: &Path) -> bool {
@@ -119,12 +143,15 @@ impl Set {
         sys::value(self.id, slot)
     }
 
-    /// Sets a semaphore.
+    /// Sets a semaphore. If it is in the state file of a keeper, kills the keeper before.
     ///
     /// # Errors
     ///
-    /// Returns the error of `semctl`.
+    /// Returns the error of `semctl`, or of writing the file.
     pub fn set_value(&self, slot: usize, value: u16) -> io::Result<()> {
+        if let Some(path) = &self.state {
+            return state_file::set_value(path, slot, value);
+        }
         sys::set_value(self.id, slot, value)
     }
 
@@ -195,7 +222,7 @@ impl Set {
         sys::set_owner(self.id, uid, mode)
     }
 
-    /// Removes the set, as `ipcrm -s` does. If it is the state file of a keeper, the keeper must be dead.
+    /// Removes the set, as `ipcrm -s` does, or the state file of a keeper.
     ///
     /// # Errors
     ///

@@ -27,7 +27,7 @@ fn tree(dir: &Path) -> Vec<PathBuf> {
     for entry in fs::read_dir(dir).expect("list").flatten() {
         let path = entry.path();
         let ending = path.extension().and_then(|it| it.to_str());
-        if !matches!(ending, Some("err" | "sock")) {
+        if !matches!(ending, Some("err" | "sock")) && !kernel::is_object_file(&path) {
             if path.is_dir() {
                 found.extend(tree(&path));
             }

@@ -5,10 +5,11 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use super::Set;
 use crate::observe::Identity;
@@ -19,6 +20,7 @@ const SLOTS: usize = 130;
 const COMMITTED: usize = 1;
 const APPLIED: usize = 2;
 const REMOVED: usize = 3;
+const KEEPER: usize = 5;
 const VALUES: usize = 128;
 const SOCKET: usize = 226;
 const SOCKET_WORDS: usize = 13;
@@ -69,7 +71,21 @@ pub(super) fn value(path: &Path, slot: usize) -> io::Result<u32> {
     }
 }
 
-/// Removes a state file, and the socket that its dead keeper has left.
+/// Kills the keeper, and sets the value of a slot.
+pub(super) fn set_value(path: &Path, slot: usize, value: u16) -> io::Result<()> {
+    let words = read(path).ok_or(io::ErrorKind::NotFound)?;
+    let keeper = Identity {
+        pid: words[KEEPER] as u32,
+        start: words[KEEPER + 1],
+    };
+    keeper.kill();
+    keeper.wait_exit();
+    let file = fs::File::options().write(true).open(path)?;
+    let at = 8 * VALUES + 2 * slot;
+    file.write_all_at(&value.to_le_bytes(), at as u64)
+}
+
+/// Removes a state file, and its socket.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path.with_extension("s")) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -117,6 +133,8 @@ pub(super) fn sleepers(path: &Path, slot: usize) -> io::Result<u32> {
         .collect();
     let socket = String::from_utf8(socket).map_err(io::Error::other)?;
     let mut connection = UnixStream::connect(socket)?;
+    // A suspended keeper does not answer.
+    connection.set_read_timeout(Some(Duration::from_secs(10)))?;
     ask(&mut connection, 1, 0, Identity::own().start, 32)?;
     let slot = u32::try_from(slot).map_err(io::Error::other)?;
     ask(&mut connection, 5, slot, 0, 4 * SLOTS + 8)

@@ -147,7 +147,12 @@ impl Scene {
     /// Panics if the set is removed during the call.
     #[must_use]
     pub fn references(&self, key: Key) -> u32 {
-        kernel::find(key).map_or(0, |set| set.value(REFS).expect("read the set"))
+        let Some(set) = kernel::find(key) else {
+            return 0;
+        };
+        // A keeper handles the deaths of clients before it answers, and not before this process reads its file.
+        let _ = set.sleepers(REFS);
+        set.value(REFS).expect("read the set")
     }
 
     /// Returns `true` if a process holds the transition lock.

@@ -214,7 +214,7 @@ impl Drop for PrintOnPanic {
 }
 
 /// Waits until the crashing process has written its pid to `mark` and is dead.
-fn wait_crashed(what: &str, mark: &Path) {
+pub fn wait_crashed(what: &str, mark: &Path) {
     let pid = deadline::until(what, || {
         let bytes = std::fs::read(mark).ok()?;
         Some(u32::from_ne_bytes(bytes.try_into().ok()?))

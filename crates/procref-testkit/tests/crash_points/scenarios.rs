@@ -1,6 +1,6 @@
 //! Scenarios in which a process reaches each of procref's crash points.
 
-use procref::CrashPoint;
+use procref::{CrashPoint, CrashSite};
 use procref_testkit::observe::supervisors_of;
 use procref_testkit::protocol::{
     Command, CounterOp, HealthOutcome, Outcome, ReadyOutcome, ReadySpec, Reply, ServiceSpec,
@@ -94,6 +94,10 @@ pub enum Scenario {
 pub fn scenario(kind: Kind, point: &CrashPoint) -> Option<Scenario> {
     use Kind::{Callback, Command};
     use Scenario::*;
+    if point.site == CrashSite::Keeper {
+        // The module `keepers` tests them.
+        return None;
+    }
     let scenario = match (point.name, kind) {
         ("Joined", _) | ("Left", Callback) => Beside,
         ("Left", Command) => SupervisorKilledBeside,
