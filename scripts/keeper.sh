@@ -19,6 +19,13 @@ skipped=(
     kernel_limit_on_set_size_is_an_error_before_the_start
     kernel_limit_on_sets_is_an_error_before_the_start
     scene_reports_and_removes_a_leftover_set
+    g6_refused_first_step_leaves_no_semaphore_set
+    g7_blank_set_of_the_same_user_is_used
+    g7_set_of_another_owner
+    g7_set_that_other_users_may_access_is_refused
+    g7_set_with
+    # A keeper forgets an object in which no process has taken a step that lasts.
+    g6_stop_claims_an_unclaimed_set_before_any_other_step
     # A supervisor is a thread of the keeper: the keeper does not exit with it, and has descriptors and memory of its own.
     g3_callbacks_after_a_dead_command_get_their_own_supervisor
     g3_command_inherits_nothing_from_its_starter
@@ -26,6 +33,9 @@ skipped=(
     g3_kept_orphan_stays_without_a_supervisor
     g3_supervisor_inherits_nothing_from_its_starter
     g3_supervisor_keeps_no_memory_that_its_starter_rewrites
+    g8_supervisor_keeps_no_memory_of_foreign_libraries
+    # It inherits a filter that kills it, so there is no keeper.
+    g3_supervisor_killed_after_fork_is_reported_with_its_signal
     # These suspend a supervisor, and look at its service meanwhile. A suspended keeper answers no client, and the first
     # client that asks continues it: see `suspended_keeper_is_continued_by_a_client_that_waits`.
     g1_leftovers_of_a_failed_start_end_before_the_next_start
@@ -35,6 +45,7 @@ skipped=(
     g4_service_death_right_before_its_supervisor_sleeps_is_seen
     g6_last_client_cleans_up_if_a_supervisor_steps_down
     g6_supervisor_that_steps_down_cleans_up_after_clients
+    log_is_rotated_at_a_start_and_at_a_join
 )
 skip=("${skipped[@]/#/--skip=}")
 

@@ -114,6 +114,15 @@ pub fn parse_key(text: &str) -> i32 {
     i32::from_ne_bytes(bits.to_ne_bytes())
 }
 
+/// Returns the text that [`parse_key`] has parsed.
+#[must_use]
+pub fn name_of(key: i32) -> String {
+    match state_file::path_of(key) {
+        Some(path) => path.display().to_string(),
+        None => format!("{key:#010x}"),
+    }
+}
+
 impl Set {
     /// Creates a set.
     ///

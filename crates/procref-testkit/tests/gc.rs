@@ -68,7 +68,7 @@ fn g6_gc_stops_an_orphan_and_removes_its_set_and_files() {
     let scene = scene!();
     let spec = unique_service(&scene, "orphan");
     let (service, key) = orphan(&scene, &spec);
-    let object = format!("{key:#010x}");
+    let object = kernel::name_of(key);
     let files = scene.files();
     let removed = collect(&scene);
     assert_eq!(removed.len(), 1);

@@ -87,8 +87,12 @@ impl Identity {
     /// Returns the children of the process.
     #[must_use]
     pub fn children(self) -> Vec<Self> {
-        let path = format!("/proc/{}/task/{}/children", self.pid, self.pid);
-        let list = fs::read_to_string(path).unwrap_or_default();
+        // Each thread has a list of its own. A keeper starts services from threads.
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid));
+        let threads = threads.into_iter().flatten().flatten();
+        let lists =
+            threads.map(|it| fs::read_to_string(it.path().join("children")).unwrap_or_default());
+        let list = lists.collect::<Vec<_>>().join(" ");
         let pids = list.split_whitespace().filter_map(|pid| pid.parse().ok());
         pids.filter_map(Self::of).collect()
     }

@@ -23,9 +23,6 @@ use crate::kernel::counted::wire::Reply;
 use crate::kernel::semset::{Op, Values, Wait};
 use crate::kernel::table::{Outcome, UndoOwner};
 
-/// The life needs little stack.
-const STACK: usize = 256 << 10;
-
 /// The endings of the files that are removed with an instance: the record, its draft, the log and the older log.
 const INSTANCE_FILES: [&str; 4] = [".json", ".tmp", ".log", ".log.1"];
 /// The ending of the note of failed starts.
@@ -69,7 +66,8 @@ pub(super) fn on_thread(
     let shared = Arc::clone(shared);
     let is_spared = crash::is_thread_spared();
     let builder = thread::Builder::new().name("supervisor".to_owned());
-    let thread = builder.stack_size(STACK).spawn(move || {
+    // The usual size: the data of the program's threads is on this stack, and may be large. Unused memory costs nothing.
+    let thread = builder.spawn(move || {
         let _exit_on_panic = ExitOnPanic;
         crash::set_thread_spared(is_spared);
         let owner = {

@@ -1,10 +1,10 @@
 //! A connection to a keeper.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, IntoRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
-use super::sys;
+use super::sys::{self, FileId};
 use super::wire::{ANSWER_LENGTH, Answer, Call, Reply, Request};
 use crate::process::{self, Identity};
 
@@ -14,8 +14,21 @@ const CHECK_SUSPENDED: Duration = Duration::from_secs(1);
 /// A connection to a keeper.
 #[derive(Debug)]
 pub(super) struct Channel {
-    socket: OwnedFd,
+    /// `None` only while the value is dropped.
+    socket: Option<OwnedFd>,
+    /// Identifies the socket. The host program may close all descriptors, and reuse their numbers.
+    id: FileId,
     keeper: Identity,
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        let is_own = self.is_own();
+        if let Some(socket) = self.socket.take().filter(|_| !is_own) {
+            // The number belongs to another file now, or to none.
+            let _ = socket.into_raw_fd();
+        }
+    }
 }
 
 /// An answer with its payload.
@@ -40,7 +53,11 @@ impl Channel {
         sys::limit_receive(&socket, Some(CHECK_SUSPENDED))?;
         let (_, uid) = sys::peer(&socket)?;
         match uid == rustix::process::geteuid().as_raw() {
-            true => Ok(Self { socket, keeper }),
+            true => Ok(Self {
+                id: sys::id_of(&socket)?,
+                socket: Some(socket),
+                keeper,
+            }),
             false => Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
                 format!("the socket belongs to uid {uid}"),
@@ -62,10 +79,23 @@ impl Channel {
         request: &Request,
         fds: &[BorrowedFd],
     ) -> Result<Response, Lost> {
-        let sent = sys::send_with(&self.socket, &request.encode(), fds);
-        sent.map_err(|_| Lost { sent: false })?;
+        let not_sent = |_| Lost { sent: false };
+        let socket = self.socket().map_err(not_sent)?;
+        sys::send_with(socket, &request.encode(), fds).map_err(not_sent)?;
         let received = self.receive(request, None).ok().flatten();
         received.ok_or(Lost { sent: true })
+    }
+
+    fn socket(&self) -> io::Result<&OwnedFd> {
+        self.socket
+            .as_ref()
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// Returns `true` if the descriptor is still this connection.
+    pub(super) fn is_own(&self) -> bool {
+        let socket = self.socket.as_ref();
+        socket.is_some_and(|socket| sys::id_of(socket).is_ok_and(|id| id == self.id))
     }
 
     /// Returns the keeper at the other end.
@@ -80,11 +110,13 @@ impl Channel {
         request: &Request,
         deadline: Option<Instant>,
     ) -> Result<Option<Response>, Lost> {
+        let not_sent = |_| Lost { sent: false };
+        let socket = self.socket().map_err(not_sent)?;
         if matches!(request.call, Call::Wait(_)) {
             // A client that sleeps for a long time must not wake up just to check the keeper. Every later step checks it.
-            sys::limit_receive(&self.socket, None).map_err(|_| Lost { sent: false })?;
+            sys::limit_receive(socket, None).map_err(not_sent)?;
         }
-        sys::send_all(&self.socket, &request.encode()).map_err(|_| Lost { sent: false })?;
+        sys::send_all(socket, &request.encode()).map_err(not_sent)?;
         let received = self.receive(request, deadline);
         received.map_err(|_| Lost { sent: true })
     }
@@ -130,14 +162,14 @@ impl Channel {
         loop {
             if let Some(deadline) = deadline {
                 let left = deadline.saturating_duration_since(Instant::now());
-                if !sys::wait_readable(&self.socket, left)? {
+                if !sys::wait_readable(self.socket()?, left)? {
                     if left.is_zero() {
                         return Ok(None);
                     }
                     continue;
                 }
             }
-            match sys::receive(&self.socket, buffer) {
+            match sys::receive(self.socket()?, buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.resume_keeper(),
                 received => return received.map(Some),
             }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use procref_supervisor::spec::StopSpec;
 
-use super::channel::{Lost, Response};
+use super::channel::{Channel, Lost, Response};
 use super::instances;
 use super::open::{self, Found, Refusal};
 use super::order::LaunchOrder;
@@ -132,7 +132,7 @@ impl RemoteArray {
         };
         let mut may_be_done = false;
         loop {
-            let connected = match channel.take() {
+            let connected = match channel.take().filter(Channel::is_own) {
                 Some(connected) => connected,
                 None => match self.connect(operation, None)? {
                     Found::Connected(connected, _) => connected,
