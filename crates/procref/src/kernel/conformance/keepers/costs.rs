@@ -211,7 +211,7 @@ pub(super) fn fork_crowd(object: &CountedObject, count: usize) -> String {
     format!("{} {}", begun.elapsed().as_millis(), pids.join(" "))
 }
 
-fn join(array: &RemoteArray) -> bool {
+fn join(array: &Arc<RemoteArray>) -> bool {
     let joined = pollster::block_on(array.operate("join", &[TAKE_REFERENCE], Wait::No));
     matches!(joined, Ok(true))
 }
