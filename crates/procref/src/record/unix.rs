@@ -9,7 +9,8 @@ use std::sync::OnceLock;
 
 use rustix::fs::{Access, Mode, OFlags};
 
-use crate::file::{check_private, read_proc};
+use crate::file::check_private;
+use crate::kernel::counted::sys;
 
 /// The unit of a path that is not valid Unicode.
 pub(super) type Unit = u8;
@@ -54,12 +55,11 @@ pub(super) fn size_of_ours(path: &Path) -> Result<u64, String> {
     Ok(u64::try_from(stat.st_size).unwrap_or(u64::MAX))
 }
 
-/// Returns the id of this boot ([random(4)](https://man7.org/linux/man-pages/man4/random.4.html)). It is empty if it
-/// cannot be read.
+/// Returns the id of this boot. It is empty if it cannot be read.
 pub(super) fn boot_id() -> &'static str {
     static BOOT: OnceLock<String> = OnceLock::new();
     BOOT.get_or_init(|| {
-        let id = read_proc("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        String::from_utf8_lossy(&id).trim().to_owned()
+        let id = sys::boot_id().unwrap_or_default();
+        String::from_utf8_lossy(&id).into_owned()
     })
 }

@@ -38,16 +38,20 @@ pub fn proc_maps(data: &[u8]) {
     let maps = String::from_utf8_lossy(input.rest());
     let with_files = dispensable(&maps, &keep, Some(&needed));
     let lines: Vec<_> = maps.lines().filter_map(private).collect();
+    // Ranges may span gaps, but each mapping that they touch is private.
+    let touched = |range: &Range| {
+        let all = maps.lines().filter_map(range_of);
+        let touched = all.filter(|line| overlap(line, range)).count();
+        let private: Vec<_> = lines.iter().filter(|(it, _)| overlap(it, range)).collect();
+        assert!(touched > 0 && touched == private.len(), "{range:?}");
+        private
+    };
     for range in &with_files {
-        let inside = |line: &Range| line.start <= range.start && range.end <= line.end;
-        assert!(lines.iter().any(|(line, _)| inside(line)), "{range:?}");
-        // Lines that overlap, which the kernel never writes, may name two files for an address.
-        let needs = |address: &usize| {
-            let contains = |line: &Range| line.start <= *address && *address < line.end;
-            contains(range) && maps.lines().filter_map(range_of).filter(contains).count() == 1
-        };
-        let is_file = lines.iter().any(|(line, is_file)| *is_file && inside(line));
-        assert!(!is_file || !code.iter().any(needs), "{range:?}");
+        for (line, is_file) in touched(range) {
+            let contains = |it: &Range, address: usize| it.start <= address && address < it.end;
+            let needs = |&address: &usize| contains(range, address) && contains(line, address);
+            assert!(!is_file || !code.iter().any(needs), "{range:?}");
+        }
     }
     let found = dispensable(&maps, &keep, None);
     // Each result is a piece of the range of a line, and each kept range adds at most one piece.
@@ -55,9 +59,10 @@ pub fn proc_maps(data: &[u8]) {
     for range in &found {
         assert!(range.start < range.end, "{range:?}");
         assert!(!keep.iter().any(|kept| overlap(kept, range)), "{range:?}");
-        let inside = |line: &Range| line.start <= range.start && range.end <= line.end;
-        let anonymous = lines.iter().filter(|(_, is_file)| !is_file);
-        assert!(anonymous.map(|(line, _)| line).any(inside), "{range:?}");
+        assert!(
+            touched(range).iter().all(|(_, is_file)| !is_file),
+            "{range:?}"
+        );
     }
 }
 

@@ -19,9 +19,15 @@ const SHADOW_MEMORY: u64 = 1 << 40;
 /// libraries are needed, the result contains no memory that is backed by a file.
 ///
 /// The result is empty if a sanitizer is active. Its code also runs in the supervisor, reads shadow memory at every
-/// access to memory, and has its own data in further mappings.
+/// access to memory, and has its own data in further mappings. The result is also empty if a line is unknown, or if the
+/// lines are not in the order of their addresses, because then a gap may be a mapping.
 pub(super) fn dispensable(maps: &str, keep: &[Range], needed: Option<&Needed>) -> Vec<Range> {
-    let mappings: Vec<Mapping<'_>> = maps.lines().filter_map(Mapping::parse).collect();
+    let Some(mappings) = maps.lines().map(Mapping::parse).collect::<Option<Vec<_>>>() else {
+        return Vec::new();
+    };
+    if !mappings.is_sorted_by(|one, next| one.range.end <= next.range.start) {
+        return Vec::new();
+    }
     let needed = needed.and_then(|needed| needed_files(&mappings, needed));
     let mut dispensable = Vec::new();
     let mut file_end = 0;
@@ -66,7 +72,8 @@ struct Mapping<'a> {
 impl<'a> Mapping<'a> {
     fn parse(line: &'a str) -> Option<Self> {
         let mut fields = line.split_whitespace();
-        let (range, permissions) = (parse_range(fields.next()?)?, fields.next()?);
+        let range = parse_range(fields.next()?).filter(|range| range.start < range.end)?;
+        let permissions = fields.next()?;
         let file = [fields.nth(1), fields.next()].map(Option::unwrap_or_default);
         let name = fields.next().unwrap_or_default();
         Some(Self {
@@ -285,6 +292,21 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]
             "-- -- --",
         ] {
             assert_eq!(dispensable(odd, &[], None), []);
+            // It may be a mapping that is needed, between two that are not.
+            let between = format!("1000-2000 rw-p 0 0 0\n{odd}\n5000-6000 rw-p 0 0 0");
+            assert_eq!(dispensable(&between, &[], None), [], "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn dispensable_memory_is_empty_without_the_order_of_addresses() {
+        for maps in [
+            "5000-6000 rw-p 0 0 0\n1000-2000 rw-p 0 0 0",
+            "1000-3000 rw-p 0 0 0\n2000-4000 rw-s 0 0 0",
+            "2000-1000 rw-p 0 0 0",
+            "1000-1000 rw-p 0 0 0",
+        ] {
+            assert_eq!(dispensable(maps, &[], None), [], "{maps}");
         }
     }
 }

@@ -38,12 +38,18 @@ pub(crate) use platform::{
     keepers_files, lock, lock_holder, mark_starting, memory_file, peer, watch_removal,
 };
 
+/// Returns the id that the kernel chooses at each start of the system.
+pub(crate) fn boot_id() -> io::Result<Vec<u8>> {
+    let id = platform::boot_id()?;
+    Ok(id.trim_ascii().to_vec())
+}
+
 /// Returns the digest of the id that the kernel has given to this run of the system.
 pub(crate) fn boot() -> u64 {
     static BOOT: OnceLock<u64> = OnceLock::new();
     *BOOT.get_or_init(|| {
-        let id = platform::boot_id().unwrap_or_default();
-        Digest::of(&[id.trim_ascii_end()]).bits()
+        let id = boot_id().unwrap_or_default();
+        Digest::of(&[&id]).bits()
     })
 }
 

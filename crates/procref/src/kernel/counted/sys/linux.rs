@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::process::{Flock, FlockType};
 
+use crate::file::read_proc;
 use crate::process;
 
 /// The flag with which received descriptors are close-on-exec.
@@ -23,7 +24,7 @@ pub(super) fn close_on_exec(_: &OwnedFd) -> io::Result<()> {
 
 /// Returns the boot id ([random(4)](https://man7.org/linux/man-pages/man4/random.4.html)).
 pub(super) fn boot_id() -> io::Result<Vec<u8>> {
-    fs::read("/proc/sys/kernel/random/boot_id")
+    read_proc("/proc/sys/kernel/random/boot_id")
 }
 
 /// Takes the lock that a keeper holds as long as it lives. Returns `false` if another process has it.

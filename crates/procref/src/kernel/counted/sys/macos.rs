@@ -46,7 +46,8 @@ pub(super) fn boot_id() -> io::Result<Vec<u8>> {
     if result == -1 {
         return Err(io::Error::last_os_error());
     }
-    id.truncate(length);
+    // The length includes the NUL at the end.
+    id.truncate(length.saturating_sub(1));
     Ok(id)
 }
 
