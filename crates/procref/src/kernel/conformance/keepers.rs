@@ -15,6 +15,7 @@ use crate::kernel::counted::{Counted, helper, state};
 use crate::process::Process;
 
 mod bad_input;
+#[cfg(target_os = "linux")]
 mod costs;
 
 const COUNTED: &str = "counted";
@@ -211,6 +212,7 @@ pub(super) fn perform_here(object: &CountedObject, ask: &str) -> Option<String> 
         Ok(()) => "done".to_owned(),
         Err(fault) => format!("{fault:?}"),
     };
+    #[cfg(target_os = "linux")]
     if let Some(count) = ask.strip_prefix("crowd ") {
         return Some(costs::fork_crowd(object, count.parse().unwrap()));
     }
