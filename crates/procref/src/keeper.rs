@@ -3,7 +3,7 @@
 //! ```text
 //!             ┌─ wait: deaths | connection | request | time
 //!   recover ──┴> serve ──REMOVE──> removed (every step is refused) ──last connection closed, or 5 s──> exit
-//!                  └─ blank and without connections for 50 ms ──> unlink, exit
+//!                  └─ blank and without connections for 50 ms ──> unlink all files, exit
 //! ```
 //!
 //! # Invariants
@@ -38,6 +38,7 @@ use crate::kernel::counted::wire::{REQUEST_LENGTH, Request};
 use crate::kernel::semset::Op;
 use crate::kernel::table::UndoOwner;
 use crate::process::Identity;
+use life::INSTANCE_FILES;
 use queue::EventQueue;
 use shared::{Files, Notice, Shared, now};
 use watches::Watches;
@@ -233,6 +234,9 @@ impl Keeper {
             return false;
         }
         if !is_removed {
+            // A client that dies between clearing the object and removing the files of the instance leaves them. After
+            // the state file is unlinked, another object may have files with these names.
+            self.shared.files.remove_service_files(&INSTANCE_FILES);
             // A client that connects now is reset when this process exits, and finds no file or another one.
             self.shared.files.unlink();
         }

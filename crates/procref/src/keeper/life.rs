@@ -24,7 +24,7 @@ use crate::kernel::semset::{Op, Values, Wait};
 use crate::kernel::table::{Outcome, UndoOwner};
 
 /// The endings of the files that are removed with an instance: the record, its draft, the log and the older log.
-const INSTANCE_FILES: [&str; 4] = [".json", ".tmp", ".log", ".log.1"];
+pub(super) const INSTANCE_FILES: [&str; 4] = [".json", ".tmp", ".log", ".log.1"];
 /// The ending of the note of failed starts.
 const FAILURE_NOTE: [&str; 1] = [".failed"];
 

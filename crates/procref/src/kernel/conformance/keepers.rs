@@ -524,9 +524,21 @@ fn g6_blank_object_is_forgotten_without_clients() {
     let object = home.object();
     assert!(home.place.state.exists() && home.place.socket.exists());
     let keeper = keeper_of(&home.place).unwrap();
+    // A client may die after it has cleared the object, and before it has removed these files.
+    let files = crate::record::files(&home.key);
+    let stem = home.key.file_stem();
+    let others = [format!("{stem}.kept.log"), format!("{stem}.failed")]
+        .map(|name| home.key.namespace.dir().join(name));
+    for path in files.iter().chain(&others) {
+        fs::write(path, "").unwrap();
+    }
     drop(object);
     assert!(keeper.wait(EXIT_LIMIT).unwrap());
     assert!(!home.place.state.exists() && !home.place.socket.exists());
+    assert!(!files.iter().any(|path| path.exists()));
+    for path in others {
+        fs::remove_file(path).expect("a file that stays after the instance");
+    }
     let opened = pollster::block_on(Counted.open(&home.key, Missing::Ignore));
     assert!(opened.unwrap().is_none());
 }
