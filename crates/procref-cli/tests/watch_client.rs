@@ -425,8 +425,8 @@ fn stop_signal_also_reaches_orphans_of_the_client() {
 #[test]
 fn orphans_get_no_signal_when_the_client_got_no_stop_signal() {
     let sandbox = Sandbox::new();
-    let script = "trap : HUP; setsid sh -c 'trap \"exit 0\" USR1; echo $$; while :; do sleep 0.05; done' & \
-                  wait; exit 5";
+    let script = "trap \"exit 5\" HUP; setsid sh -c 'trap \"exit 0\" USR1; echo $$; while :; do sleep 0.05; done' & \
+                  wait";
     let mut running = watched(&sandbox, script);
     let daemon = running.process_in_line();
     let watcher = running.identity();
