@@ -18,7 +18,7 @@ use procref_supervisor::spec::{LaunchSpec, StopSpec};
 use rustix::process::{Resource, Rlimit};
 
 use super::wire::{Reader, Writer, decode_values, encode_values};
-use crate::kernel::semset::layout::encode;
+use crate::kernel::semset::layout::{MAX_VALUE, encode};
 use crate::kernel::semset::{decode, slot};
 use crate::process::Identity;
 
@@ -127,8 +127,13 @@ impl LaunchOrder {
     /// Returns `None` if no client of this version sends such bytes.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let (values, rest) = bytes.split_at_checked(2 * usize::from(slot::COUNT))?;
+        let values = decode_values(values);
+        // No slot has such a value, so no client sends it.
+        if values.iter().any(|&value| value > MAX_VALUE) {
+            return None;
+        }
         // Missing numbers would be read as zeros, and missing texts as the end.
-        let snapshot = decode(&decode_values(values), true);
+        let snapshot = decode(&values, true);
         let mut reader = Reader(rest);
         let stop = StopSpec {
             signal: reader.u32() as i32,
