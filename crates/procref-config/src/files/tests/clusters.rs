@@ -25,17 +25,18 @@ fn cluster_is_a_url_with_the_options_of_its_table() {
     .expect("a valid file");
     let named = spec(&file, "named");
     let cluster = named.cluster.as_ref().expect("a cluster");
-    let separator = if cfg!(windows) { "%5C" } else { "/" };
+    let (separator, check) = match cfg!(windows) {
+        true => ("%5C", r"'/project\bin\check'"),
+        false => ("/", "/project/bin/check"),
+    };
     let url = format!(
         "etcds://h1,h2/ci?ttl=25s&user=a%26b&password-file=/project{separator}pw&ca=/etc/ca.pem"
     );
     assert_eq!(cluster.url, url);
     assert_eq!(cluster.advertise.as_deref(), Some("{host}:{port}"));
     assert_eq!(cluster.takeover.as_deref(), Some("manual"));
-    assert_eq!(
-        named.ready_text.as_deref(),
-        Some("cmd:/project/bin/check '/project/a b'")
-    );
+    let ready = format!("cmd:{check} '/project/a b'");
+    assert_eq!(named.ready_text, Some(ready));
     let direct = spec(&file, "direct").cluster.as_ref().expect("a cluster");
     assert_eq!(direct.url, "etcd://h");
 }
