@@ -42,7 +42,8 @@ handle.release()
     (rss, anonymous, dirty, clean), (_, interpreter, _, _) = (map(int, line.split()) for line in done.stdout.splitlines())
     print(f"supervisor: {rss} KiB resident, {anonymous} anonymous, {dirty + clean} private")
     assert interpreter > 50 << 10
-    assert anonymous <= 512 and dirty + clean <= 512
+    # The stack of the thread that acquires stays, shared with the interpreter as long as nobody writes to it.
+    assert anonymous <= 640 and dirty + clean <= 512
 
 
 def test_service_reports_its_port_and_metadata(world: World) -> None:
