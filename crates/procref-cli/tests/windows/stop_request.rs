@@ -164,12 +164,15 @@ fn service_on_another_console_is_killed_with_a_warning() {
         while !next_line(&mut holder).starts_with("db: ") {}
         holder
     });
+    let process = Process::open(holders[0].id()).unwrap();
     holders[0].press();
     let [starter, mut other] = holders;
     // The test waits for the process only, not for the end of its output. The console stays with the service,
     // and on Wine the console keeps the output open.
-    let exited = Process::open(starter.id()).unwrap().wait(LONG).unwrap();
-    assert!(exited, "the starter does not exit on Ctrl-C");
+    assert!(
+        process.wait(LONG).unwrap(),
+        "the starter does not exit on Ctrl-C"
+    );
     assert_eq!(
         sandbox.events(),
         ["started"],
