@@ -6,7 +6,7 @@ mod support;
 
 use std::fs;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use procref_testkit::deadline;
@@ -88,6 +88,29 @@ fn status_lists_holders_and_exits_3_when_not_running() {
     holder.leave();
     sandbox.run("db", &["gc"]);
     sandbox.assert_nothing_left();
+}
+
+#[test]
+fn missing_record_is_reported_to_clients_and_not_by_status() {
+    let sandbox = Sandbox::new();
+    let options = sandbox.service("db");
+    let holder = sandbox.hold("db", &options);
+    let files = sandbox.files();
+    let is_record = |path: &&PathBuf| path.extension().is_some_and(|it| it == "json");
+    let record = files.iter().find(is_record).expect("a record");
+    fs::remove_file(record).expect("remove the record");
+    // A record is also missing while the service starts or stops.
+    let status = sandbox.run("db", &["status", "db"]);
+    assert_eq!(
+        (status.code, status.err.as_str()),
+        (Some(0), ""),
+        "{status:?}"
+    );
+    let joined = sandbox.run("db", &["run", "db", "--", "true"]);
+    assert_eq!(joined.code, Some(0), "{joined:?}");
+    assert!(joined.err.contains("the record is missing"), "{joined:?}");
+    holder.leave();
+    sandbox.assert_stopped("db", 1);
 }
 
 #[test]

@@ -14,7 +14,8 @@ pub(crate) async fn describe<W: Platform>(
     key: &ServiceKey,
     instance: &Instance,
 ) -> ServiceInfo {
-    describe_whole(platform, key, instance).await.info
+    let found = read(platform, key, instance).await;
+    found.map_or_else(|| without_record(instance), |found| found.info)
 }
 
 /// An instance with the contents of its record.
@@ -24,41 +25,54 @@ pub(crate) struct Description {
     pub(crate) definition: BTreeMap<String, String>,
 }
 
-/// Returns an instance with the contents of its record. Reads the record only if the instance has metadata.
+/// Returns an instance with the contents of its record, for a client that holds a reference to it.
 pub(crate) async fn describe_whole<W: Platform>(
     platform: &W,
     key: &ServiceKey,
     instance: &Instance,
 ) -> Description {
-    let Identity { pid, start } = instance.identity;
-    let info = ServiceInfo::new(pid, instance.port).identified(start);
-    let without_record = |info| Description {
-        info,
-        fingerprint: None,
-        definition: BTreeMap::new(),
-    };
+    read(platform, key, instance).await.unwrap_or_else(|| {
+        // An instance that serves has a record, and keeps it while it has a reference. Without a reference, the
+        // instance may be starting, before its record is written, or may have ended since. So `describe` is silent.
+        tracing::warn!(
+            service = key.name(),
+            pid = instance.identity.pid,
+            "the record is missing, and the metadata with it"
+        );
+        Description {
+            info: without_record(instance),
+            fingerprint: None,
+            definition: BTreeMap::new(),
+        }
+    })
+}
+
+/// Reads the record only if the instance has metadata. Returns `None` if the record is not the one of this instance.
+async fn read<W: Platform>(
+    platform: &W,
+    key: &ServiceKey,
+    instance: &Instance,
+) -> Option<Description> {
+    let info = without_record(instance);
     if !instance.has_metadata {
-        return without_record(info);
+        return Some(Description {
+            info,
+            fingerprint: None,
+            definition: BTreeMap::new(),
+        });
     }
     let record = platform.read_record(key).await;
-    match record.filter(|record| record.identity() == Some(instance.identity)) {
-        Some(record) => {
-            let fingerprint = record.fingerprint().map(str::to_owned);
-            let definition = record.definition().clone();
-            Description {
-                info: info.with_metadata(record.into_metadata()),
-                fingerprint,
-                definition,
-            }
-        }
-        None => {
-            let service = key.name();
-            tracing::warn!(
-                service,
-                pid,
-                "the record is missing, and the metadata with it"
-            );
-            without_record(info)
-        }
-    }
+    let record = record.filter(|record| record.identity() == Some(instance.identity))?;
+    let fingerprint = record.fingerprint().map(str::to_owned);
+    let definition = record.definition().clone();
+    Some(Description {
+        info: info.with_metadata(record.into_metadata()),
+        fingerprint,
+        definition,
+    })
+}
+
+fn without_record(instance: &Instance) -> ServiceInfo {
+    let Identity { pid, start } = instance.identity;
+    ServiceInfo::new(pid, instance.port).identified(start)
 }
