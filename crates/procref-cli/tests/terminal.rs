@@ -371,3 +371,27 @@ fn ps_watch_prints_each_change_on_a_dumb_terminal() {
     assert!(!terminal.seen.contains('\u{1b}'), "{:?}", terminal.seen);
     sandbox.assert_stopped("db", 1);
 }
+
+#[test]
+fn ps_watch_follows_a_size_that_changes_while_its_screen_begins() {
+    let sandbox = Sandbox::new();
+    let words = [
+        PROCREF,
+        "ps",
+        "--watch",
+        "--interval",
+        "1h",
+        "--color",
+        "never",
+    ];
+    // The change comes right after the first drawing, at a slightly different moment each time.
+    for _ in 0..10 {
+        let mut terminal = AtTerminal::spawn(&sandbox, &words);
+        terminal.wait_shown("\u{1b}[24;1Hq quit");
+        let resized = terminal.pty.resize(pty_process::Size::new(12, 60));
+        resized.expect("another size");
+        terminal.wait_shown("\u{1b}[12;1Hq quit");
+        terminal.press("q");
+        assert!(terminal.wait_exit().success());
+    }
+}

@@ -96,6 +96,8 @@ pub(super) fn run(globals: &Globals, args: &PsArgs) -> Result<ExitCode> {
     let end = {
         let mut screen = Screen::enter()?;
         read_input(sender)?;
+        // The size may have changed before its changes were events.
+        screen.resize();
         monitor.show(&mut screen, &events)?
     };
     Ok(match end {
@@ -105,8 +107,11 @@ pub(super) fn run(globals: &Globals, args: &PsArgs) -> Result<ExitCode> {
     })
 }
 
-/// Sends keys and changes of the terminal's size as events.
+/// Sends keys and changes of the terminal's size as events. No change after the return is lost.
 fn read_input(events: Sender<Event>) -> Result<()> {
+    // The first call makes SIGWINCH an event. A first call in the thread would be too late: the size could change after
+    // the first drawing and before that call.
+    event::poll(Duration::ZERO).map_err(|error| Error::io("read the terminal", error))?;
     let read = move || {
         loop {
             let event = match event::read() {
