@@ -14,6 +14,8 @@ use crate::error::{exec_advice, exit_clause};
 mod linux;
 #[cfg(target_os = "macos")]
 mod macos;
+#[cfg(unix)]
+mod output;
 #[cfg(windows)]
 mod windows;
 

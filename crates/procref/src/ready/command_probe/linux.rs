@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal};
 
+use super::output::Output;
 use super::{CommandProbe, ReadinessWait, WakeReason};
 use procref_supervisor::calls::{
     block_signals, close_from, fork_here, fork_unseen, reset_signals, set_default_signals,
@@ -33,25 +34,15 @@ pub(super) struct Run {
     monitor: Pid,
     /// The pipe on which the monitor reports how the program ended.
     status: OwnedFd,
-    /// The pipe for the program's output. `None` after its end.
-    output: Option<OwnedFd>,
-    /// The end of the output.
-    tail: Vec<u8>,
+    output: Output,
 }
-
-/// The largest part of a run's output that is kept, in bytes.
-const TAIL: usize = 1024;
-
-/// The size of the buffer that reads the output. A pipe has at most 16 of them, unless the program has enlarged it.
-const BLOCK: usize = 4096;
 
 impl Run {
     pub(super) fn start(trial: &CommandProbe) -> io::Result<Self> {
         let image = Image::new(trial)?;
         let (status, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         let (output, printer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-        // Only this end: the program expects a blocking output.
-        rustix::io::ioctl_fionbio(&output, true)?;
+        let output = Output::new(output)?;
         let null = OpenOptions::new().read(true).open("/dev/null")?;
         let before = block_signals();
         let monitor = match fork_unseen() {
@@ -68,8 +59,7 @@ impl Run {
         Ok(Self {
             monitor,
             status,
-            output: Some(output),
-            tail: Vec::new(),
+            output,
         })
     }
 
@@ -80,19 +70,19 @@ impl Run {
         watch: &ReadinessWait<'_>,
     ) -> io::Result<Result<ExitStatus, WakeReason>> {
         loop {
-            match watch.wait_readable([&self.status].into_iter().chain(&self.output)) {
+            match watch.wait_readable([&self.status].into_iter().chain(self.output.pipe())) {
                 WakeReason::Event => {}
                 woken => return Ok(Err(woken)),
             }
             // The program must not wait for room in the pipe.
-            self.read_output();
+            self.output.read();
             let mut status = [PollFd::new(&self.status, PollFlags::IN)];
             if poll(&mut status, Some(&Timespec::default())) != Ok(0) {
                 break;
             }
         }
         // The program may have printed its reason between the read and its exit.
-        self.read_output();
+        self.output.read();
         let mut bytes = [0; End::SIZE];
         let read = File::from(self.status.try_clone()?).read_exact(&mut bytes);
         read.map_err(|_| io::Error::other("its monitor was killed"))?;
@@ -102,30 +92,9 @@ impl Run {
         }
     }
 
-    /// Reads the output that is available, and keeps its end.
-    fn read_output(&mut self) {
-        let mut block = [0; BLOCK];
-        // A limit, because the program may print faster than this loop reads.
-        for _ in 0..16 {
-            let Some(output) = &self.output else {
-                return;
-            };
-            match rustix::io::read(output, &mut block) {
-                Ok(0) => self.output = None,
-                Ok(read) => {
-                    self.tail.extend_from_slice(&block[..read]);
-                    let old = self.tail.len().saturating_sub(TAIL);
-                    self.tail.drain(..old);
-                }
-                Err(Errno::INTR) => {}
-                Err(_) => return,
-            }
-        }
-    }
-
     /// Returns the end of the output that was read.
     pub(super) fn output(&self) -> &[u8] {
-        &self.tail
+        self.output.tail()
     }
 
     /// Kills the program with its process group.

@@ -15,6 +15,7 @@ use procref_supervisor::process::to_pid;
 use rustix::io::Errno;
 use rustix::process::Signal;
 
+use super::output::Output;
 use super::{CommandProbe, ReadinessWait, WakeReason};
 use crate::descriptor;
 use crate::process::{self, Identity, Process};
@@ -28,22 +29,13 @@ pub(super) struct Run {
     status: OwnedFd,
     /// The exit status, if the program exited before the queue could watch it.
     ended: Option<ExitStatus>,
-    /// The pipe for the program's output. `None` after its end.
-    output: Option<OwnedFd>,
-    /// The end of the output.
-    tail: Vec<u8>,
+    output: Output,
 }
-
-/// The largest part of a run's output that is kept, in bytes.
-const TAIL: usize = 1024;
-
-/// The size of the buffer that reads the output. A pipe has at most 16 of them.
-const BLOCK: usize = 4096;
 
 impl Run {
     pub(super) fn start(trial: &CommandProbe) -> io::Result<Self> {
         let (output, printer) = descriptor::pipe()?;
-        rustix::io::ioctl_fionbio(&output, true)?;
+        let output = Output::new(output)?;
         let mut command = Command::new(&trial.program);
         command
             .arg0(&trial.name)
@@ -68,8 +60,7 @@ impl Run {
             child,
             status,
             ended,
-            output: Some(output),
-            tail: Vec::new(),
+            output,
         })
     }
 
@@ -81,15 +72,15 @@ impl Run {
         loop {
             if let Some(status) = self.status()? {
                 // The program may have printed its reason between the last read and its exit.
-                self.read_output();
+                self.output.read();
                 return Ok(Ok(status));
             }
-            match watch.wait_readable([&self.status].into_iter().chain(&self.output)) {
+            match watch.wait_readable([&self.status].into_iter().chain(self.output.pipe())) {
                 WakeReason::Event => {}
                 woken => return Ok(Err(woken)),
             }
             // The program must not wait for room in the pipe.
-            self.read_output();
+            self.output.read();
         }
     }
 
@@ -114,30 +105,9 @@ impl Run {
         }
     }
 
-    /// Reads the output that is available, and keeps its end.
-    fn read_output(&mut self) {
-        let mut block = [0; BLOCK];
-        // A limit, because the program may print faster than this loop reads.
-        for _ in 0..16 {
-            let Some(output) = &self.output else {
-                return;
-            };
-            match rustix::io::read(output, &mut block) {
-                Ok(0) => self.output = None,
-                Ok(read) => {
-                    self.tail.extend_from_slice(&block[..read]);
-                    let old = self.tail.len().saturating_sub(TAIL);
-                    self.tail.drain(..old);
-                }
-                Err(Errno::INTR) => {}
-                Err(_) => return,
-            }
-        }
-    }
-
     /// Returns the end of the output that was read.
     pub(super) fn output(&self) -> &[u8] {
-        &self.tail
+        self.output.tail()
     }
 
     /// Kills the program with its process group.
