@@ -11,7 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 out=$PWD/target/macos
 targets=(aarch64-apple-darwin x86_64-apple-darwin)
 # The crates that are ported.
-crates=(procref-supervisor procref procref-config)
+crates=(procref-supervisor procref procref-config procref-cli)
 
 rustup target add "${targets[@]}" || {
     echo "rustup cannot install ${targets[*]}" >&2
@@ -40,7 +40,9 @@ echo 'the sizes and numbers are those of the headers'
 export CARGO_TARGET_AARCH64_APPLE_DARWIN_LINKER=$PWD/scripts/macos/link
 # rustc searches for an SDK and warns if there is none. zig needs none.
 export SDKROOT=/
-cargo build --locked --target "${targets[0]}" --package procref --no-default-features --example redis
-program=$out/${targets[0]}/debug/examples/redis
+cargo build --locked --target "${targets[0]}" --package procref --package procref-cli --no-default-features \
+    --example redis --bin procref
 # The function that makes a program a keeper runs before `main` only if it is in this section.
-python3 scripts/macos/check-constructor.py "$program"
+for program in examples/redis procref; do
+    python3 scripts/macos/check-constructor.py "$out/${targets[0]}/debug/$program"
+done

@@ -4,10 +4,13 @@
 #include <fcntl.h>
 #include <libproc.h>
 #include <stddef.h>
+#include <mach/mach_time.h>
 #include <sys/acl.h>
 #include <sys/event.h>
 #include <sys/proc.h>
+#include <sys/mount.h>
 #include <sys/proc_info.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/sysctl.h>
 #include <sys/un.h>
@@ -74,3 +77,18 @@ SAME(ACL_TYPE_EXTENDED, 0x100);
 SAME(ACL_FIRST_ENTRY, 0);
 SAME(ACL_NEXT_ENTRY, -1);
 SAME(ACL_EXTENDED_DENY, 2);
+
+// procref-cli/src/commands/ps/monitor/usage/macos.rs, process_tree/macos.rs
+SAME(RUSAGE_INFO_V2, 2);
+SAME(sizeof(struct rusage_info_v2), 160);
+SAME(offsetof(struct rusage_info_v2, ri_user_time), 16);
+SAME(offsetof(struct rusage_info_v2, ri_phys_footprint), 72);
+SAME(offsetof(struct rusage_info_v2, ri_child_user_time), 96);
+SAME(sizeof(struct mach_timebase_info), 8);
+SAME(offsetof(struct mach_timebase_info, denom), 4);
+SAME(PROC_PPID_ONLY, 6);
+
+// procref-cli/src/prestart/data/unix/macos.rs, doctor/unix/macos.rs
+SAME(SYNC_VOLUME_FULLSYNC, 1);
+SAME(SYNC_VOLUME_WAIT, 2);
+SAME(sizeof(((struct statfs *)0)->f_fstypename), 16);

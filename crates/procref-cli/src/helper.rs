@@ -8,10 +8,10 @@ use procref_config::spec::ServiceSpec;
 
 /// Returns the path of this program. If the file was replaced, the path leads to the new file.
 pub(crate) fn path() -> PathBuf {
-    let fallback = if cfg!(windows) {
-        "procref"
-    } else {
+    let fallback = if cfg!(target_os = "linux") {
         "/proc/self/exe"
+    } else {
+        "procref"
     };
     env::current_exe().unwrap_or_else(|_| fallback.into())
 }

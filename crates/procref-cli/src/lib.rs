@@ -17,6 +17,8 @@ mod completion;
 mod config;
 mod demo;
 mod describe;
+#[cfg(unix)]
+mod descriptor;
 mod doctor;
 mod error;
 mod exit;

@@ -14,4 +14,6 @@ use windows as sys;
 
 pub(crate) use sys::Unsuspended;
 #[cfg(unix)]
-pub(crate) use sys::{ReceivedSignals, ignore, is_ignored, send, suspend, unblock};
+pub(crate) use sys::{ReceivedSignals, is_ignored, suspend, unblock};
+#[cfg(target_os = "linux")]
+pub(crate) use sys::{ignore, send};

@@ -1,12 +1,12 @@
 //! `run --watch-client`: procref stays as the client's parent.
 
-#[cfg(unix)]
-mod unix;
-#[cfg(windows)]
-mod windows;
-#[cfg(unix)]
-use unix as sys;
-#[cfg(windows)]
-use windows as sys;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(not(target_os = "linux"))]
+mod unavailable;
+#[cfg(target_os = "linux")]
+use linux as sys;
+#[cfg(not(target_os = "linux"))]
+use unavailable as sys;
 
 pub(crate) use sys::{WATCHED, Watcher, is_first_process, is_watched, restore_signals};

@@ -24,6 +24,8 @@ pub enum Source<'a> {
     Signal(i32),
     /// The file is written to. Reported once.
     NextWrite(BorrowedFd<'a>),
+    /// The file is written to. Reported each time.
+    Writes(BorrowedFd<'a>),
     /// An entry of the directory is created, renamed or removed, or the directory is removed.
     Directory(BorrowedFd<'a>),
 }
@@ -94,6 +96,10 @@ pub fn add(queue: impl AsFd, source: Source, token: u64) -> Result<(), Errno> {
         Source::NextWrite(fd) => {
             let notes = libc::NOTE_WRITE | libc::NOTE_EXTEND;
             (descriptor(fd), libc::EVFILT_VNODE, libc::EV_ONESHOT, notes)
+        }
+        Source::Writes(fd) => {
+            let notes = libc::NOTE_WRITE | libc::NOTE_EXTEND;
+            (descriptor(fd), libc::EVFILT_VNODE, libc::EV_CLEAR, notes)
         }
         Source::Directory(fd) => {
             let notes = libc::NOTE_WRITE | libc::NOTE_DELETE | libc::NOTE_RENAME;

@@ -1,70 +1,13 @@
-//! Checks for Linux: semaphores, `/proc`, pidfds, and programs that may delete files or objects that procref
-//! needs.
+//! Checks for Linux and macOS.
 
-use std::env;
-use std::fs;
-use std::path::Path;
-
-use super::finding::Finding;
-use super::probe::{self, Mechanism};
-
-mod kernel;
-mod logind;
-mod proc;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "macos")]
+mod macos;
 mod runtime_dir;
-mod semaphores;
+#[cfg(target_os = "linux")]
+use linux as sys;
+#[cfg(target_os = "macos")]
+use macos as sys;
 
-use kernel::Kernel;
-
-const UNDO: Mechanism = Mechanism {
-    check: "undo",
-    name: "SEM_UNDO",
-    if_broken: "gVisor has this fault: stop all services, and set PROCREF_KERNEL=keeper",
-    if_unchecked: "see the other findings, and check whether a sandbox forbids semget, semop or semctl",
-};
-
-const KEEPER: Mechanism = Mechanism {
-    check: "undo",
-    name: "keeper",
-    if_broken: "report this as a fault of procref",
-    if_unchecked: "see the other findings, and check whether a sandbox forbids Unix sockets or memfd_create",
-};
-
-pub(super) fn check(runtime_dir: Option<&Path>) -> Vec<Finding> {
-    let (mut kernel, mut chosen) = kernel::check(runtime_dir);
-    let undo = probe::check_with(|dir| {
-        if kernel == Kernel::Keeper {
-            kernel::record(dir)?;
-        }
-        let counted = probe::count_around_kill(dir);
-        if kernel == Kernel::SystemV && kernel::is_recorded(dir) {
-            (kernel, chosen) = (Kernel::Keeper, kernel::refused());
-        }
-        counted
-    });
-    let mechanism = match kernel {
-        Kernel::SystemV => &UNDO,
-        Kernel::Keeper => &KEEPER,
-    };
-    let mut findings = vec![chosen];
-    if kernel == Kernel::SystemV {
-        findings.extend(semaphores::check());
-    }
-    findings.push(probe::finding(mechanism, undo));
-    findings.extend(runtime_dir::check(runtime_dir));
-    findings.extend(proc::check());
-    if kernel == Kernel::SystemV {
-        findings.extend(logind::check());
-    }
-    findings
-}
-
-/// Returns the text of a file of the kernel or the system, or `None` if it cannot be read.
-fn text_of(path: &str) -> Option<String> {
-    let bytes = fs::read(path).ok()?;
-    Some(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn user_name() -> Option<String> {
-    env::var("USER").ok().filter(|name| !name.is_empty())
-}
+pub(super) use sys::check;

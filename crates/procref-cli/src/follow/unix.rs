@@ -1,42 +1,41 @@
-//! Waits for changes with inotify.
+//! Waits for changes of a log, and for the end of its service.
 
 use std::fs::File;
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::iter;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use procref::SharedService;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::inotify;
 use rustix::io::Errno;
 
 use super::{Change, LogFile};
+use crate::descriptor;
 use crate::error::{Error, Result};
 
-/// An inotify instance, and a pipe that is closed when the service has stopped.
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(target_os = "linux")]
+use linux as sys;
+#[cfg(target_os = "macos")]
+use macos as sys;
+
+/// A watch on the log, and a pipe that is closed when the service has stopped.
 pub(super) struct Changes {
-    log: OwnedFd,
+    log: sys::LogWatch,
     stopped: Option<OwnedFd>,
 }
 
 impl Changes {
-    /// Watches the directory and not the log itself, because a start creates another log.
     pub(super) fn watch(log: &LogFile) -> Result<Self> {
-        let dir = log.path.parent().unwrap_or(Path::new("/"));
-        let watch = || {
-            let watch = inotify::init(inotify::CreateFlags::CLOEXEC)?;
-            let events = inotify::WatchFlags::MODIFY
-                | inotify::WatchFlags::CREATE
-                | inotify::WatchFlags::MOVED_TO;
-            inotify::add_watch(&watch, dir, events)?;
-            Ok(watch)
-        };
+        let watch = sys::LogWatch::new(&log.path).map_err(|error| log.failed(error.into()))?;
         Ok(Self {
-            log: watch().map_err(|error: Errno| log.failed(error.into()))?,
+            log: watch,
             stopped: None,
         })
     }
@@ -48,10 +47,10 @@ impl Changes {
     }
 
     pub(super) fn next(&mut self, log: &LogFile) -> Result<Change> {
-        let watched = [Some(&self.log), self.stopped.as_ref()];
-        let watched = watched.into_iter().flatten();
-        let mut watched: Vec<PollFd<'_>> =
-            watched.map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+        let watched = iter::once(self.log.as_fd()).chain(self.stopped.as_ref().map(AsFd::as_fd));
+        let mut watched: Vec<PollFd<'_>> = watched
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            .collect();
         loop {
             match poll(&mut watched, None) {
                 Err(Errno::INTR) => {}
@@ -62,9 +61,7 @@ impl Changes {
         let mut ready = watched.iter().map(|fd| !fd.revents().is_empty());
         let (has_changed, has_stopped) = (ready.next(), ready.next());
         if has_changed == Some(true) {
-            let mut events = [MaybeUninit::uninit(); 4096];
-            rustix::io::read(&self.log, &mut events[..])
-                .map_err(|error| log.failed(error.into()))?;
+            self.log.take().map_err(|error| log.failed(error))?;
         }
         Ok(match has_stopped {
             Some(true) => Change::Stopped,
@@ -82,7 +79,7 @@ pub(super) fn identity(file: &File) -> io::Result<(u64, u64)> {
 /// Returns a pipe that is closed when the service has stopped. The thread that waits for that ends with this process.
 fn wait_stopped(service: SharedService) -> Result<OwnedFd> {
     let failed = |error: io::Error| Error::io("wait for the service to stop", error);
-    let (stopped, open) = rustix::pipe::pipe().map_err(|error| failed(error.into()))?;
+    let (stopped, open) = descriptor::pipe().map_err(|error| failed(error.into()))?;
     let wait = move || {
         // After an error, there is nothing to wait for either.
         let _ = service.wait_stopped_blocking(Duration::MAX);

@@ -288,8 +288,9 @@ impl<'a> DataDir<'a> {
 
     /// Returns `true` if the marker is in the directory.
     fn is_filled(&self, lock: &DataLock) -> Result<bool> {
-        let marker = lock.directory.path().join(MARKER);
-        sys::is_own_file(&marker)
+        let marker = lock.directory.path().map(|it| it.join(MARKER));
+        marker
+            .and_then(|marker| sys::is_own_file(&marker))
             .map_err(|error| self.failed_at("use the marker", &self.data.join(MARKER), error))
     }
 
@@ -300,7 +301,8 @@ impl<'a> DataDir<'a> {
     }
 
     fn entries(&self, lock: &DataLock) -> Result<Vec<fs::DirEntry>> {
-        let entries = fs::read_dir(lock.directory.path()).and_then(Iterator::collect);
+        let path = lock.directory.path();
+        let entries = path.and_then(fs::read_dir).and_then(Iterator::collect);
         entries.map_err(|error| self.failed_at("read", self.data, error))
     }
 

@@ -8,8 +8,9 @@ use std::process::{Command, ExitCode};
 
 use nix::unistd::User;
 use procref::ServiceHandle;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::AddressFamily;
 
+use crate::descriptor;
 use crate::error::{Error, Result};
 use crate::text::shown;
 use crate::user;
@@ -90,8 +91,7 @@ pub(super) fn reserve(port: u16) -> Vec<OwnedFd> {
 }
 
 fn bind(family: AddressFamily, address: SocketAddr) -> rustix::io::Result<OwnedFd> {
-    let (stream, flags) = (SocketType::STREAM, SocketFlags::CLOEXEC);
-    let socket = rustix::net::socket_with(family, stream, flags, None)?;
+    let socket = descriptor::stream_socket(family)?;
     rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
     rustix::net::bind(&socket, &address)?;
     Ok(socket)

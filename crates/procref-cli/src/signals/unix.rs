@@ -10,8 +10,10 @@ use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, pipe_with};
+#[cfg(target_os = "linux")]
 use rustix::process::Pid;
+
+use crate::descriptor::pipe;
 
 /// The signals by which a terminal suspends a process: for Ctrl-Z, for a read in the background, and for output in the
 /// background with `stty tostop`.
@@ -27,6 +29,7 @@ pub(crate) fn is_ignored(signal: libc::c_int) -> bool {
 }
 
 /// Ignores a signal in this process and in the programs that it executes later.
+#[cfg(target_os = "linux")]
 pub(crate) fn ignore(signal: libc::c_int) -> io::Result<()> {
     // SAFETY: `SIG_IGN` installs no handler, so no code runs on the signal.
     match unsafe { libc::signal(signal, libc::SIG_IGN) } {
@@ -83,6 +86,7 @@ pub(crate) fn unblock(signals: impl Iterator<Item = libc::c_int>) -> io::Result<
 }
 
 /// Sends a signal, including a real-time signal, to a child that was not reaped yet.
+#[cfg(target_os = "linux")]
 pub(crate) fn send(child: Pid, signal: libc::c_int) -> io::Result<()> {
     // SAFETY: no pointers are passed.
     match unsafe { libc::kill(child.as_raw_nonzero().get(), signal) } {
@@ -104,6 +108,7 @@ const RECORD: usize = 2 * size_of::<libc::c_int>();
 
 impl Received {
     /// Returns `true` if the kernel sent the signal itself, for example for a key of the terminal.
+    #[cfg(target_os = "linux")]
     pub(crate) fn is_from_kernel(self) -> bool {
         self.code == libc::SI_KERNEL
     }
@@ -134,7 +139,9 @@ pub(crate) struct ReceivedSignals(OwnedFd);
 impl ReceivedSignals {
     /// Handles these signals from now on.
     pub(crate) fn listen(signals: impl IntoIterator<Item = libc::c_int>) -> io::Result<Self> {
-        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let (reader, writer) = pipe()?;
+        rustix::io::ioctl_fionbio(&reader, true)?;
+        rustix::io::ioctl_fionbio(&writer, true)?;
         let writer = Arc::new(writer);
         for signal in signals {
             let writer = Arc::clone(&writer);

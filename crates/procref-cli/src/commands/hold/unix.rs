@@ -1,4 +1,4 @@
-//! Waits for a signal, for the service's pidfd, and for the standard input.
+//! Waits for a signal, for the exit of the service, and for the standard input.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -7,13 +7,12 @@ use std::os::unix::net::UnixStream;
 use procref::ServiceInfo;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::pipe::PipeFlags;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::low_level::pipe;
 
 use super::HoldEnd;
 use super::ending::Ending;
+use crate::descriptor;
 use crate::error::{Error, Result};
 use crate::signals;
 
@@ -53,7 +52,7 @@ impl StopRequests {
         let failed = |error: Errno| Error::io("wait for the service to exit", error.into());
         let process = open(service).map_err(failed)?;
         // A pipe without a writer is readable.
-        let (ended, open) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
+        let (ended, open) = descriptor::pipe().map_err(failed)?;
         ending.notify(move || drop(open));
         loop {
             let mut watched = vec![
@@ -95,15 +94,14 @@ pub(super) fn wait_end_of_input() -> io::Result<()> {
 
 /// Opens the service's process. Returns `None` if the service has no process on this machine.
 fn open(info: &ServiceInfo) -> Result<Option<OwnedFd>, Errno> {
-    let pid = i32::try_from(info.pid()).ok().and_then(Pid::from_raw);
-    let Some(pid) = pid else {
+    if info.pid() == 0 {
         return Ok(None);
-    };
-    match pidfd_open(pid, PidfdFlags::empty()) {
+    }
+    match descriptor::exit_fd(info.pid()) {
         // The kernel may have given the pid to another process. `is_alive` is false then, because the service exited.
         Ok(process) if info.is_alive() => Ok(Some(process)),
-        // A pipe without a writer is readable at once, like the pidfd of a process that exited.
-        Ok(_) | Err(Errno::SRCH) => Ok(Some(rustix::pipe::pipe()?.0)),
+        // A pipe without a writer is readable at once, like the descriptor of a process that exited.
+        Ok(_) | Err(Errno::SRCH) => Ok(Some(descriptor::pipe()?.0)),
         Err(error) => Err(error),
     }
 }

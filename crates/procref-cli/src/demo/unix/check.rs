@@ -68,7 +68,10 @@ impl Demo {
             ),
             (
                 self.observed.supervisors.len() == 1 && have_exited,
-                "/proc: the service and its supervisor have exited".to_owned(),
+                format!(
+                    "{}: the service and its supervisor have exited",
+                    observe::PROCESSES
+                ),
             ),
             (
                 self.observed.object_existed && object_is_gone,

@@ -5,6 +5,17 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(target_os = "linux")]
+use linux as sys;
+#[cfg(target_os = "macos")]
+use macos as sys;
+
+pub(super) use sys::{PROCESSES, is_file, object_exists};
+
 /// A pid with its start time. The kernel may reuse a pid alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ProcessId {
@@ -15,12 +26,8 @@ pub(super) struct ProcessId {
 impl ProcessId {
     /// Returns the process that has this pid, unless it is a zombie.
     pub(super) fn of(pid: u32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name in parentheses may have any character, including a parenthesis.
-        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-        let state = fields.next()?;
-        let started = fields.nth(18)?.parse().ok()?;
-        (!matches!(state, "Z" | "X")).then_some(Self { pid, started })
+        let started = sys::started(pid)?;
+        Some(Self { pid, started })
     }
 
     pub(super) fn has_exited(self) -> bool {
@@ -28,31 +35,8 @@ impl ProcessId {
     }
 }
 
-/// Returns `true` if a keeper counts the clients. Its object is a file.
-pub(super) fn is_file(object: &str) -> bool {
-    object.starts_with('/')
-}
-
-/// Returns `true` if the file of a keeper exists, or if the kernel lists a System V semaphore set with this key, in the
-/// form of `ipcs -s`.
-pub(super) fn object_exists(object: &str) -> Result<bool> {
-    match is_file(object) {
-        true => fs::exists(object).map_err(|error| Error::io(format!("read {object}"), error)),
-        false => semaphore_set_exists(object),
-    }
-}
-
-fn semaphore_set_exists(key: &str) -> Result<bool> {
-    let number = key.strip_prefix("0x").unwrap_or(key);
-    let number = u32::from_str_radix(number, 16).unwrap_or_default();
-    let table = fs::read_to_string("/proc/sysvipc/sem")
-        .map_err(|error| Error::io("read /proc/sysvipc/sem", error))?;
-    // The file prints keys as signed numbers.
-    let number = i32::from_ne_bytes(number.to_ne_bytes()).to_string();
-    Ok(table.lines().skip(1).any(|line| {
-        let key = line.split_ascii_whitespace().next();
-        key == Some(&number)
-    }))
+fn file_exists(path: &str) -> Result<bool> {
+    fs::exists(path).map_err(|error| Error::io(format!("read {path}"), error))
 }
 
 /// Returns the names in a directory.

@@ -15,8 +15,15 @@ use rustix::io::{Errno, FdFlags};
 
 use crate::prestart::sys::OtherUser;
 
-mod holders;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "macos")]
+mod macos;
 mod user;
+#[cfg(target_os = "linux")]
+use linux as sys;
+#[cfg(target_os = "macos")]
+use macos as sys;
 
 use user::User;
 pub(super) use user::text as user;
@@ -146,9 +153,10 @@ impl Directory {
         is_at(&self.open, path)
     }
 
-    /// Returns a path to the open directory that stays valid if the directory is replaced.
-    pub(super) fn path(&self) -> PathBuf {
-        holders::descriptor_path(&self.open)
+    /// Returns a path to the open directory that stays valid if the directory is replaced. On macOS, the path is that of the
+    /// directory at this time.
+    pub(super) fn path(&self) -> io::Result<PathBuf> {
+        sys::descriptor_path(&self.open)
     }
 
     pub(super) fn sync(&self) -> io::Result<()> {
@@ -164,7 +172,7 @@ impl Directory {
         }
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let marker = rustix::fs::openat(&self.open, marker, flags, Mode::RUSR | Mode::WUSR)?;
-        Ok(rustix::fs::syncfs(marker)?)
+        sys::sync_file_system(&marker)
     }
 }
 
@@ -233,7 +241,7 @@ impl LockFile {
     /// descriptors of its locks.
     pub(super) fn wait_user(&self, waiting: Waiting<'_>) -> io::Result<()> {
         while let Some(user) = User::of(&self.file).filter(User::is_alive) {
-            waiting(holders::described(user.pid));
+            waiting(sys::described(user.pid));
             // If the kernel reused the pid after the check, the next check notices.
             if let Ok(process) = Process::open(user.pid) {
                 process.wait(Duration::MAX).map_err(io::Error::other)?;
@@ -325,7 +333,7 @@ fn flock_as(
     loop {
         match rustix::fs::flock(file, operation) {
             Err(Errno::WOULDBLOCK) => {
-                waiting(holders::of(file));
+                waiting(sys::of(file));
                 operation = blocking;
             }
             Err(Errno::INTR) => {}

@@ -64,8 +64,9 @@ impl Directory {
         true
     }
 
-    pub(super) fn path(&self) -> PathBuf {
-        self.0.clone()
+    #[expect(clippy::unnecessary_wraps, reason = "the contract of all systems")]
+    pub(super) fn path(&self) -> io::Result<PathBuf> {
+        Ok(self.0.clone())
     }
 
     /// Does nothing. Windows writes changes of directories in order, and has no call that waits for them.

@@ -1,12 +1,12 @@
 //! The process that uses a data directory, as the lock file and the note name it.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Read as _, Seek as _};
 use std::process;
 
 use serde::{Deserialize, Serialize};
 
-use super::holders;
+use super::sys::{self, Stat, view};
 use crate::text::shown;
 
 /// A process, identified by its pid, its start time and the view in which both are valid.
@@ -17,7 +17,7 @@ pub(super) struct User {
     namespace: Option<String>,
     pub(super) pid: u32,
     start: u64,
-    /// The [`view`] of the process that wrote this text.
+    /// The [`view()`] of the process that wrote this text.
     view: String,
 }
 
@@ -27,7 +27,7 @@ pub(in super::super) fn text(service: &str, namespace: Option<&str>, pid: u32) -
         service: service.to_owned(),
         namespace: namespace.map(str::to_owned),
         pid,
-        start: holders::Stat::of(pid)?.start,
+        start: Stat::of(pid)?.start,
         view: view()?,
     };
     let mut text = serde_json::to_string(&user).ok()?;
@@ -46,39 +46,17 @@ impl User {
     pub(super) fn is_alive(&self) -> bool {
         self.pid != process::id()
             && view().as_ref() == Some(&self.view)
-            && holders::Stat::of(self.pid)
-                .is_some_and(|stat| stat.start == self.start && stat.is_alive())
+            && Stat::of(self.pid).is_some_and(|stat| stat.start == self.start && stat.is_alive())
     }
 
     /// Describes the user if this process cannot see a process with the lock.
     pub(super) fn hidden(&self) -> String {
         format!(
-            "a process that this process cannot see (of another user or in another container; it runs service `{}`)",
+            "a process that this process cannot see ({}; it runs service `{}`)",
+            sys::HIDDEN,
             shown(&self.service)
         )
     }
-}
-
-/// Returns a text that is equal for processes that see the same pids and the same clock.
-///
-/// The namespace's digest is not sufficient. It belongs to one runtime directory, and several runtime
-/// directories may use one data directory.
-fn view() -> Option<String> {
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    let pids = fs::read_link("/proc/self/ns/pid").ok()?;
-    // Kernels before 5.6 have no time namespaces.
-    let clock = fs::read_link("/proc/self/ns/time").unwrap_or_default();
-    // If `/proc` belongs to another pid namespace, it shows other processes.
-    let own = fs::read_link("/proc/self").ok()?;
-    if own.to_str() != Some(process::id().to_string().as_str()) {
-        return None;
-    }
-    Some(format!(
-        "{} {} {}",
-        boot.trim_end(),
-        pids.display(),
-        clock.display()
-    ))
 }
 
 /// Returns the first bytes of a file as text.

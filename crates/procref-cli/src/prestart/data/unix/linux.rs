@@ -1,6 +1,7 @@
-//! Finds the process that holds a lock, for messages.
+//! Locks and processes as `/proc` shows them: the process that holds a lock, and the identity of a process.
 
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -65,9 +66,41 @@ fn has_lock(pid: u32, inode: (u64, u64)) -> bool {
     })
 }
 
-/// Returns a path to an open file that stays valid if the file is renamed or removed.
-pub(super) fn descriptor_path(file: &impl AsFd) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()))
+/// Returns a path to an open directory that stays valid if the directory is renamed or removed.
+#[expect(clippy::unnecessary_wraps, reason = "the contract of all systems")]
+pub(super) fn descriptor_path(directory: &impl AsFd) -> io::Result<PathBuf> {
+    let number = directory.as_fd().as_raw_fd();
+    Ok(PathBuf::from(format!("/proc/self/fd/{number}")))
+}
+
+/// Waits until the whole file system of this file is on the disk.
+pub(super) fn sync_file_system(file: &impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(file)?)
+}
+
+/// Why no process with a lock was found, for messages.
+pub(super) const HIDDEN: &str = "of another user or in another container";
+
+/// Returns a text that is equal for processes that see the same pids and the same clock.
+///
+/// The namespace's digest is not sufficient. It belongs to one runtime directory, and several runtime
+/// directories may use one data directory.
+pub(super) fn view() -> Option<String> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let pids = fs::read_link("/proc/self/ns/pid").ok()?;
+    // Kernels before 5.6 have no time namespaces.
+    let clock = fs::read_link("/proc/self/ns/time").unwrap_or_default();
+    // If `/proc` belongs to another pid namespace, it shows other processes.
+    let own = fs::read_link("/proc/self").ok()?;
+    if own.to_str() != Some(process::id().to_string().as_str()) {
+        return None;
+    }
+    Some(format!(
+        "{} {} {}",
+        boot.trim_end(),
+        pids.display(),
+        clock.display()
+    ))
 }
 
 /// Two fields of `/proc/PID/stat`.
