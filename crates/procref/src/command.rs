@@ -13,7 +13,7 @@ use crate::ready::{Condition, Kind, Ready};
 use crate::template;
 
 mod check;
-#[cfg(all(unix, feature = "fuzzing"))]
+#[cfg(all(target_os = "linux", feature = "fuzzing"))]
 pub(crate) mod fuzz;
 pub(crate) mod log;
 mod prepare;

@@ -23,7 +23,7 @@ use crate::process::Identity;
 
 pub(crate) mod failures;
 pub(crate) mod files;
-#[cfg(all(unix, feature = "fuzzing"))]
+#[cfg(all(target_os = "linux", feature = "fuzzing"))]
 pub(crate) mod fuzz;
 #[cfg(unix)]
 mod unix;
