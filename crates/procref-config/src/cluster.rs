@@ -37,6 +37,8 @@ pub struct ClusterSpec {
     pub advertise: Option<String>,
     /// When a host may start the service after an instance that vanished.
     pub takeover: Option<String>,
+    /// The only host that may run the service.
+    pub at: Option<String>,
 }
 
 /// Fails if a text is not the URL of a cluster. The link checks the rest of it.
@@ -155,6 +157,7 @@ impl ServiceSpec {
         );
         option("--advertise", cluster.advertise.clone().map(Into::into));
         option("--takeover", cluster.takeover.clone().map(Into::into));
+        option("--at", cluster.at.clone().map(Into::into));
         option("--ready", self.ready_text.clone().map(Into::into));
         option(
             "--port",

@@ -56,6 +56,7 @@ pub fn of(spec: &ServiceSpec) -> Definition {
             "takeover",
             spec.cluster.as_ref().and_then(|it| it.takeover.clone()),
         ),
+        ("at", spec.cluster.as_ref().and_then(|it| it.at.clone())),
         (
             DEPENDS_ON,
             unless_empty(&spec.prestart.dependencies, |all| {

@@ -7,12 +7,24 @@ use procref::Services;
 
 use crate::error::{Error, Result};
 
+/// The variable with the identity of this host in its clusters.
+pub(crate) const IDENTITY: &str = "PROCREF_CLUSTER_HOST";
+
+/// The value of `at` for a service that every host may run.
+pub(crate) const ANYONE: &str = "anyone";
+
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Returns the name of this host.
 pub(crate) fn name() -> String {
     let system = rustix::system::uname();
     system.nodename().to_string_lossy().into_owned()
+}
+
+/// Returns `true` if a service that is at `at` may run on this host: any host, a host with this name, or the one with this
+/// identity in the cluster, if an option sets it.
+pub(crate) fn may_run(at: &str, identity: Option<&str>) -> bool {
+    at == ANYONE || at == name() || Some(at) == identity
 }
 
 /// Returns the text that all processes have in common which share services in this runtime directory, and no others in

@@ -50,6 +50,8 @@ pub enum Action {
     StopService,
     /// Stop the service that a dead link of this host may have left.
     StopLeftover,
+    /// Report that the link waits until the host that may run the service has started it.
+    Wait,
     /// Report to the local clients that the service is ready.
     Announce(Found),
     /// Keep the link without local clients, because other hosts use its service; or do not.
@@ -103,13 +105,15 @@ pub struct Link {
     host: String,
     session: Lease,
     manual: bool,
+    /// Whether only another host may run the service.
+    elsewhere: bool,
     used: Lease,
     /// The request under way, and when it was sent.
     request: Option<(Request, Millis)>,
     /// Leases whose requests may have been applied without an answer.
     tried: Vec<Held>,
     held: Option<Held>,
-    /// The instance that was joined or started.
+    /// The instance that was joined or started. `None` while a link with a reference waits for one.
     joined: Option<Found>,
     serving: Option<Serving>,
     view: Option<View>,
@@ -138,6 +142,7 @@ impl Link {
             host: host.to_owned(),
             session,
             manual,
+            elsewhere: false,
             used: 0,
             request: None,
             tried: Vec::new(),
@@ -156,6 +161,14 @@ impl Link {
             ending: None,
             exited: false,
         }
+    }
+
+    /// Sets that this host must not run the service. If there is no instance, the link takes a reference and waits until
+    /// another host has started one.
+    #[must_use]
+    pub fn elsewhere(mut self) -> Self {
+        self.elsewhere = true;
+        self
     }
 
     /// Handles an event, and returns what to do, in order.
@@ -276,20 +289,19 @@ impl Link {
         match request {
             Request::Read => {}
             Request::Join { lease, found, .. } => {
-                self.hold(now, Held { lease, proof: sent }, found, actions)
+                self.hold(now, Held { lease, proof: sent }, Some(found), actions)
+            }
+            Request::Ask { lease, .. } => {
+                self.hold(now, Held { lease, proof: sent }, None, actions)
             }
             Request::Enter {
                 lease, instance, ..
             } => {
-                self.hold(
-                    now,
-                    Held { lease, proof: sent },
-                    Found {
-                        instance,
-                        fence: revision,
-                    },
-                    actions,
-                );
+                let found = Found {
+                    instance,
+                    fence: revision,
+                };
+                self.hold(now, Held { lease, proof: sent }, Some(found), actions);
             }
             Request::Rebind { lease, .. } => self.rebind(Held { lease, proof: sent }, actions),
             Request::Publish { instance, .. } => {
@@ -300,10 +312,11 @@ impl Link {
             Request::Leave { lease, .. } => {
                 self.held = None;
                 actions.push(Action::Revoke(lease));
-                let outcome = if self.stop {
-                    Outcome::Released
-                } else {
-                    Outcome::ServiceGone
+                let outcome = match (self.stop, &self.joined) {
+                    (true, _) => Outcome::Released,
+                    (false, Some(_)) => Outcome::ServiceGone,
+                    // Only this makes a link give up that waits for an instance.
+                    (false, None) => Outcome::NeedsForget,
                 };
                 self.end(outcome, actions);
             }
@@ -311,27 +324,30 @@ impl Link {
         }
     }
 
-    /// Records a reference that a request has taken.
-    fn hold(&mut self, now: Millis, held: Held, found: Found, actions: &mut Vec<Action>) {
+    /// Records a reference that a request has taken. Without an instance, the link waits for one.
+    fn hold(&mut self, now: Millis, held: Held, found: Option<Found>, actions: &mut Vec<Action>) {
         self.held = Some(held);
         self.tried.clear();
-        if found.instance.session == self.session {
-            if now >= self.timing.fuse(held.proof) {
-                return self.end(Outcome::Lost, actions);
+        self.joined.clone_from(&found);
+        let is_own = |found: &Found| found.instance.session == self.session;
+        let Some(found) = found.filter(is_own) else {
+            actions.push(self.fuse(held));
+            if self.joined.is_none() {
+                actions.push(Action::Wait);
             }
-            let joined = found.clone();
-            self.serving = Some(Serving {
-                found,
-                process: Process::Starting,
-                address: String::new(),
-            });
-            actions.push(self.fuse(held));
-            actions.push(Action::Start(joined.fence));
-            self.joined = Some(joined);
-        } else {
-            self.joined = Some(found);
-            actions.push(self.fuse(held));
+            return;
+        };
+        if now >= self.timing.fuse(held.proof) {
+            return self.end(Outcome::Lost, actions);
         }
+        let fence = found.fence;
+        self.serving = Some(Serving {
+            found,
+            process: Process::Starting,
+            address: String::new(),
+        });
+        actions.push(self.fuse(held));
+        actions.push(Action::Start(fence));
     }
 
     fn fuse(&self, held: Held) -> Action {
@@ -365,10 +381,12 @@ impl Link {
                 held,
             ) {
                 (Some(tried), Some(_)) => self.rebind(tried, actions),
+                // An instance that this link must not run may be in any state, so `decide` chooses whether to join it.
+                (Some(tried), None) if self.elsewhere => self.hold(now, tried, None, actions),
                 // A join that came through, without its instance now, is not a reference to anything.
                 (Some(tried), None) => {
                     if let Some(found) = view.found.clone() {
-                        self.hold(now, tried, found, actions);
+                        self.hold(now, tried, Some(found), actions);
                     }
                 }
                 (None, Some(_)) => return self.end(Outcome::Lost, actions),

@@ -219,6 +219,14 @@ impl Surroundings for Host {
                     let _ = sender.send(Event::LeftoverStopped);
                 });
             }
+            Action::Wait => {
+                let text = format!(
+                    "waiting for the host that may run `{}` (run `procref-etcd serve` there)",
+                    self.local.name
+                );
+                report(&text);
+                notify::status(&text);
+            }
             Action::Announce(found) => {
                 // Tests and people read this line in the log.
                 println!(

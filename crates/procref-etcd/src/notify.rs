@@ -23,6 +23,11 @@ pub(crate) fn ready(found: &Found) -> Result<()> {
     ))
 }
 
+/// Sends that the program has started.
+pub(crate) fn started() -> Result<()> {
+    send("READY=1")
+}
+
 /// Sends what the link waits for.
 pub(crate) fn status(text: &str) {
     // Without a status the start works, too.

@@ -11,11 +11,12 @@ use procref_config::value_parsers::{self, Port, When};
 
 use crate::cluster::Cluster;
 use crate::error::Result;
-use crate::fuse;
+use crate::{fuse, host};
 
 mod doctor;
 mod forget;
 mod link;
+mod serve;
 
 /// Share services among hosts, with etcd as the referee
 #[derive(Debug, Parser)]
@@ -29,6 +30,8 @@ struct Arguments {
 enum Command {
     /// Hold a reference to a service for all clients on this host
     Link(Box<LinkArguments>),
+    /// Start a service on this host when another host needs it
+    Serve(ServeArguments),
     /// Check the members of a cluster, and the permissions on its keys
     Doctor(DoctorArguments),
     /// Allow a start after an instance that vanished without an orderly stop
@@ -97,8 +100,12 @@ struct LinkArguments {
     #[arg(long, value_name = "WHEN", default_value = "lease")]
     takeover: Takeover,
 
+    /// Only host that runs the service: the name of its system, its --host, or anyone [default: anyone]
+    #[arg(long, value_name = "HOST")]
+    at: Option<String>,
+
     /// Identity of this host in the cluster [default: from its name, boot, machine and namespaces]
-    #[arg(long, value_name = "TEXT", env = "PROCREF_CLUSTER_HOST")]
+    #[arg(long, value_name = "TEXT", env = host::IDENTITY)]
     host: Option<String>,
 
     /// Name of the service, which is the same on all hosts
@@ -115,6 +122,25 @@ enum Takeover {
     Lease,
     /// Only after `procref-etcd forget`
     Manual,
+}
+
+/// Start a service on this host when another host needs it
+///
+/// `at` in procref.toml must name this host: the name of its system, or $PROCREF_CLUSTER_HOST. The service starts when a
+/// client on another host asks for it, and stops after the last client of all hosts. SIGTERM stops the service and this
+/// program, even while clients use the service. In a systemd unit, use Type=notify and KillMode=mixed.
+#[derive(clap::Args, Debug)]
+struct ServeArguments {
+    /// Configuration file [default: the nearest procref.toml, and that of the user]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Runtime directory of procref [default: that of the command line procref]
+    #[arg(long, value_name = "DIR")]
+    runtime_dir: Option<PathBuf>,
+
+    /// Name of the service in the file
+    name: String,
 }
 
 /// Check the members of a cluster, and the permissions on its keys
@@ -162,6 +188,7 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.command {
         Command::Link(arguments) => run(link::run(*arguments)),
+        Command::Serve(arguments) => run(serve::run(arguments)),
         Command::Doctor(arguments) => run(doctor::run(arguments)),
         Command::Forget(arguments) => run(forget::run(arguments)),
         Command::Fuse(FuseArguments {

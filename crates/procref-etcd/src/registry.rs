@@ -90,6 +90,13 @@ pub enum Request {
         /// The starting instance.
         instance: Instance,
     },
+    /// Takes a reference, if no instance is there, so that the host that may run the service starts it.
+    Ask {
+        /// See [`Request`].
+        replaces: Option<Lease>,
+        /// The lease of the new reference.
+        lease: Lease,
+    },
     /// Moves the reference, and the instance if it is this host's, to a new lease.
     Rebind {
         /// The lease of the reference before.
@@ -127,9 +134,10 @@ impl Request {
     #[must_use]
     pub fn new_lease(&self) -> Option<Lease> {
         match self {
-            Self::Join { lease, .. } | Self::Enter { lease, .. } | Self::Rebind { lease, .. } => {
-                Some(*lease)
-            }
+            Self::Join { lease, .. }
+            | Self::Enter { lease, .. }
+            | Self::Ask { lease, .. }
+            | Self::Rebind { lease, .. } => Some(*lease),
             Self::Read | Self::Publish { .. } | Self::Leave { .. } | Self::Clear { .. } => None,
         }
     }

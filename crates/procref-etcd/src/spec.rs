@@ -111,6 +111,12 @@ impl LinkSpec {
         self.option("--takeover", "manual")
     }
 
+    /// Sets the only host that runs the service, by the name of its system. The links of other hosts wait until it has
+    /// started the service, which `procref-etcd serve` does there.
+    pub fn at(self, host: &str) -> Self {
+        self.option("--at", host)
+    }
+
     /// Sets the path of the program `procref-etcd`. By default, it is searched in the `PATH`.
     pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
         self.program = path.into();

@@ -130,6 +130,22 @@ async fn etcd_applies_each_step_only_to_the_keys_that_it_expects() {
     let other = cluster.registry("db", "b");
     drop(other);
 
+    let mut waiting = cluster.registry("db/ref", "d");
+    let ask = |replaces, lease| Request::Ask { replaces, lease };
+    for (request, refused) in [
+        (ask(None, 90), None),
+        (ask(None, 91), Some("a reference of this host is there")),
+        (ask(Some(90), 92), None),
+    ] {
+        let reply = waiting.perform(&request).await.unwrap();
+        match refused {
+            Some(reason) => assert_eq!(reply, Reply::Refused, "{reason}"),
+            None => assert!(matches!(reply, Reply::Done(_)), "{request:?}"),
+        }
+    }
+    let view = cluster.view("db/ref", "d").await;
+    assert_eq!((view.own, view.others, view.found), (Some(92), false, None));
+
     let enter = Request::Enter {
         replaces: None,
         lease: 101,
@@ -142,6 +158,11 @@ async fn etcd_applies_each_step_only_to_the_keys_that_it_expects() {
         instance: instance("a", State::Starting),
         fence,
     };
+    assert_eq!(
+        waiting.perform(&ask(Some(92), 93)).await.unwrap(),
+        Reply::Refused,
+        "an instance is there"
+    );
     let second = Request::Enter {
         replaces: None,
         lease: 102,

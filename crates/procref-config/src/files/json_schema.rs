@@ -245,7 +245,7 @@ mod tests {
                     "health-timeout" => "start = 'x'\nport = 1\nhealth = 'tcp'",
                     "mismatch" => "start = 'x'\nfingerprint = '1'",
                     "ready" | "health" => "start = 'x {port}'",
-                    "advertise" | "takeover" => "start = 'x'\ncluster = 'etcd://h'",
+                    "advertise" | "takeover" | "at" => "start = 'x'\ncluster = 'etcd://h'",
                     _ => "start = 'x'",
                 };
                 let text = format!("[services.s]\n{needed}\n{key} = {value}\n");

@@ -103,7 +103,7 @@ pub static CLUSTER: [Key; 7] = [
 ];
 
 /// The keys of a service, in the order in which messages list them.
-pub static SERVICE: [Key; 26] = [
+pub static SERVICE: [Key; 27] = [
     key(
         "start",
         Form::Command,
@@ -248,6 +248,12 @@ pub static SERVICE: [Key; 26] = [
         Form::Choice(&["lease", "manual"]),
         "When a host of a cluster may start the service after a host that was lost: when its lease ends, or only after \
          `procref-etcd forget`. The default is lease.",
+    ),
+    key(
+        "at",
+        Form::NonEmptyText,
+        "The name of the only host of a cluster that runs the service, which `procref-etcd serve` starts there. The default \
+         is anyone.",
     ),
 ];
 

@@ -57,6 +57,7 @@ pub(super) struct ServiceKeys {
     pub(super) advertise: Option<Spanned<String>>,
     #[serde(default, deserialize_with = "takeover")]
     pub(super) takeover: Option<String>,
+    pub(super) at: Option<Spanned<String>>,
 }
 
 /// The table of a cluster.

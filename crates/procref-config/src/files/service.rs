@@ -170,6 +170,7 @@ impl ServiceContext<'_> {
                         url,
                         advertise: keys.advertise.as_ref().map(|it| it.get_ref().clone()),
                         takeover: keys.takeover.clone(),
+                        at: keys.at.as_ref().map(|it| it.get_ref().clone()),
                     });
                 }
                 Err(reason) => refuse(Some(named.span()), format!("`cluster`: {reason}")),
@@ -178,16 +179,19 @@ impl ServiceContext<'_> {
             let needed = [
                 ("advertise", keys.advertise.is_some()),
                 ("takeover", keys.takeover.is_some()),
+                ("at", keys.at.is_some()),
             ];
             for (key, _) in needed.into_iter().filter(|(_, is_set)| *is_set) {
                 refuse(None, format!("`{key}` needs `cluster`"));
             }
         }
-        if let Some(empty) = keys.advertise.as_ref().filter(|it| it.get_ref().is_empty()) {
-            refuse(
-                Some(empty.span()),
-                "`advertise`: the address is empty".to_owned(),
-            );
+        for (key, what, value) in [
+            ("advertise", "address", &keys.advertise),
+            ("at", "name", &keys.at),
+        ] {
+            if let Some(empty) = value.as_ref().filter(|it| it.get_ref().is_empty()) {
+                refuse(Some(empty.span()), format!("`{key}`: the {what} is empty"));
+            }
         }
         let argv = |words: &CommandWords| -> Vec<OsString> {
             let mut words = words.0.iter();

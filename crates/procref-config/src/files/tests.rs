@@ -346,8 +346,11 @@ fn skeleton_shows_each_key_with_a_valid_value() {
         text.lines().filter(is_kept).collect::<Vec<_>>().join("\n")
     };
     // The service depends on itself here. Parsing a file does not detect that.
-    parse(&without(&parsed, &["cluster", "advertise", "takeover"]))
-        .expect("the settings in the comments are valid");
+    parse(&without(
+        &parsed,
+        &["cluster", "advertise", "takeover", "at"],
+    ))
+    .expect("the settings in the comments are valid");
     // A cluster cannot share a service with these.
     parse(&without(
         &parsed,

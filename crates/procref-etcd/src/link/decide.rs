@@ -1,7 +1,7 @@
 //! What a link does next.
 
 use super::{Action, Held, Link, Outcome, Process};
-use crate::registry::{Instance, Lease, Request, State, View};
+use crate::registry::{Found, Instance, Lease, Request, State, View};
 use crate::timing::Millis;
 
 /// The number of leases that one link can use.
@@ -89,6 +89,19 @@ impl Link {
                 Process::Starting | Process::Stopping => None,
             };
         }
+        if self.joined.is_none() {
+            let vanished = view.found.is_none() && view.started;
+            if self.stop || (vanished && self.manual) {
+                return Some(Request::Leave {
+                    lease: held.lease,
+                    found: None,
+                });
+            }
+            // These keys contain the reference and the instance at once, as after a join.
+            let ready = |found: &Found| found.instance.state == State::Ready;
+            self.joined = view.found.clone().filter(ready);
+            self.joined.as_ref()?;
+        }
         let joined = self.joined.as_ref().map(|found| found.fence);
         let same = view
             .found
@@ -150,6 +163,10 @@ impl Link {
                 actions.push(Action::Exit(Outcome::NeedsForget));
                 None
             }
+            None if self.elsewhere => Some(Request::Ask {
+                replaces,
+                lease: self.next_lease(),
+            }),
             None => {
                 let instance = Instance {
                     host,

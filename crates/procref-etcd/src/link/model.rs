@@ -40,6 +40,8 @@ enum Mistake {
     ProofAtAnswer,
     /// The keys are removed before the service is dead.
     StopNotAwaited,
+    /// Each host may run the service, although it is at one host.
+    RunsElsewhere,
 }
 
 /// What is left to choose from.
@@ -99,9 +101,13 @@ struct World {
     budget: Budget,
     faulty: bool,
     mistake: Option<Mistake>,
+    /// The only host that may run the service.
+    at: Option<usize>,
     keys: Keys,
     hosts: Vec<Host>,
     last_fence: i64,
+    /// Whether a link that had waited for an instance became ready.
+    answered: bool,
 }
 
 impl World {
@@ -111,6 +117,7 @@ impl World {
             links: 0,
             link: None,
             announced: false,
+            waiting: false,
             paused: false,
             cut: false,
             wire: Wire::Idle,
@@ -129,9 +136,19 @@ impl World {
             budget,
             faulty: false,
             mistake,
+            at: None,
             keys,
             hosts,
             last_fence: 0,
+            answered: false,
+        }
+    }
+
+    /// Returns the same world, in which only host 0 may run the service.
+    fn at_first_host(self) -> Self {
+        Self {
+            at: Some(0),
+            ..self
         }
     }
 
@@ -174,7 +191,7 @@ impl World {
             );
             add(running && host.event().is_some(), Move::Tell);
             add(running && host.is_due(self.now), Move::Wake);
-            add(running && host.announced, Move::Stop);
+            add(running && (host.announced || host.waiting), Move::Stop);
             add(
                 host.service
                     .as_ref()
@@ -187,7 +204,7 @@ impl World {
             add(host.cut, Move::Heal);
             add(sent && host.cut && running, Move::Fail);
             add(
-                running && host.wire == Wire::Idle && host.announced,
+                running && host.wire == Wire::Idle && (host.announced || host.waiting),
                 Move::Changed,
             );
             add(reached && host.late.is_none(), Move::ApplyTwice);
@@ -252,7 +269,10 @@ impl World {
                 let host = &mut self.hosts[number];
                 host.links += 1;
                 let session = (number as Lease * 16 + Lease::from(host.links)) << 24;
-                host.link = Some(Link::new(timing, &host.name, session, false));
+                let link = Link::new(timing, &host.name, session, false);
+                let may_run = self.at.is_none_or(|at| at == number)
+                    || self.mistake == Some(Mistake::RunsElsewhere);
+                host.link = Some(if may_run { link } else { link.elsewhere() });
                 self.link_step(number, Event::Changed)?;
             }
             Move::Apply(number) | Move::ApplyTwice(number) => {
@@ -309,6 +329,7 @@ impl World {
             Move::Changed(number) => self.link_step(number, Event::Changed)?,
             Move::Stop(number) => {
                 self.hosts[number].announced = false;
+                self.hosts[number].waiting = false;
                 self.link_step(number, Event::Stop)?;
             }
             Move::Crash(number) | Move::Die(number) => self.service_dies(number)?,
@@ -373,7 +394,11 @@ impl World {
                     host.stop_service(now);
                     host.tell_leftover = true;
                 }
-                Action::Announce(_) => host.announced = true,
+                Action::Wait => host.waiting = true,
+                Action::Announce(_) => {
+                    self.answered |= std::mem::take(&mut host.waiting);
+                    host.announced = true;
+                }
                 Action::Keep(_) | Action::Revoke(_) => {}
                 Action::Exit(outcome) => {
                     if outcome == Outcome::Lost && !self.faulty {
@@ -393,6 +418,12 @@ impl World {
         let Some(fence) = self.hosts[number].start.take() else {
             return Ok(());
         };
+        if self.at.is_some_and(|at| at != number) {
+            return Err(format!(
+                "{} starts the service and must not run it",
+                self.hosts[number].name
+            ));
+        }
         if let Some(other) = self.hosts.iter().find(|host| host.service.is_some()) {
             return Err(format!(
                 "G1: {} starts the service while {} runs it",

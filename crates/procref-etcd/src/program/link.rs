@@ -51,6 +51,8 @@ pub(super) async fn run(arguments: LinkArguments) -> Result<ExitCode> {
         filled: arguments.fill,
     };
     local.check().map_err(|cause| failed(&cause))?;
+    let at = arguments.at.as_deref();
+    let may_run = at.is_none_or(|at| host::may_run(at, arguments.host.as_deref()));
     let host_id = match arguments.host {
         Some(host) => host,
         None => host::id(&local.runtime_dir)?,
@@ -74,12 +76,11 @@ pub(super) async fn run(arguments: LinkArguments) -> Result<ExitCode> {
         registry: etcd,
         contact: contact.clone(),
     };
-    let mut link = Link::new(
-        timing,
-        &host_id,
-        session(),
-        arguments.takeover == Takeover::Manual,
-    );
+    let manual = arguments.takeover == Takeover::Manual;
+    let mut link = Link::new(timing, &host_id, session(), manual);
+    if !may_run {
+        link = link.elsewhere();
+    }
 
     let outcome = tokio::select! {
         outcome = drive(&mut link, &mut registry, &mut host) => outcome,

@@ -253,6 +253,11 @@ impl Etcd {
                 ];
                 (vec![absent, self.has_ref(*replaces)], puts)
             }
+            Request::Ask { replaces, lease } => {
+                let absent = Compare::create_revision(self.key("inst"), CompareOp::Equal, 0);
+                let compares = vec![absent, self.has_ref(*replaces)];
+                (compares, vec![self.put_ref(*lease)])
+            }
             Request::Rebind { old, lease, found } => {
                 let mut compares = vec![self.has_ref(Some(*old))];
                 let mut puts = vec![self.put_ref(*lease)];

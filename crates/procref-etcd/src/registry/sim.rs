@@ -48,6 +48,11 @@ impl Keys {
                     self.put_ref(host, *lease, now)
                 }
             }
+            Request::Ask { replaces, lease } => {
+                self.has_ref(host, *replaces)
+                    && self.found.is_none()
+                    && self.put_ref(host, *lease, now)
+            }
             Request::Rebind { old, lease, found } => {
                 self.has_ref(host, Some(*old)) && self.has_found(found.as_ref()) && {
                     if let Some(found) = found {

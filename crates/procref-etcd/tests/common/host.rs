@@ -86,6 +86,21 @@ impl Host {
         Running::new(self.command(url, options, script).spawn().unwrap())
     }
 
+    /// Starts `procref-etcd serve` with this file.
+    pub fn serve(&self, file: &std::path::Path) -> Running {
+        let mut command = program_in(self.space.as_deref());
+        command
+            .args(["serve", "db", "--config"])
+            .arg(file)
+            .arg("--runtime-dir")
+            .arg(self.dir.path())
+            .env("PROCREF_CLUSTER_HOST", &self.name)
+            .env("LOG", &self.log)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Running::new(command.spawn().unwrap())
+    }
+
     pub fn service(&self, name: &str) -> SharedService {
         let service = SharedService::builder(name)
             .base_dir(self.dir.path())

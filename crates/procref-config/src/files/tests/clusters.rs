@@ -16,6 +16,7 @@ fn cluster_is_a_url_with_the_options_of_its_table() {
         cluster = "ci"
         advertise = "{host}:{port}"
         takeover = "manual"
+        at = "gpu-1"
         [services.direct]
         start = "x"
         cluster = "etcd://h"
@@ -35,6 +36,7 @@ fn cluster_is_a_url_with_the_options_of_its_table() {
     assert_eq!(cluster.url, url);
     assert_eq!(cluster.advertise.as_deref(), Some("{host}:{port}"));
     assert_eq!(cluster.takeover.as_deref(), Some("manual"));
+    assert_eq!(cluster.at.as_deref(), Some("gpu-1"));
     let ready = format!("cmd:{check} '/project/a b'");
     assert_eq!(named.ready_text, Some(ready));
     let direct = spec(&file, "direct").cluster.as_ref().expect("a cluster");
@@ -74,6 +76,14 @@ fn invalid_settings_of_a_cluster_are_errors_with_their_reason() {
         (
             with("url = 'etcd://h'", "takeover = 'manual'"),
             "`takeover` needs `cluster`",
+        ),
+        (
+            with("url = 'etcd://h'", "at = 'gpu-1'"),
+            "`at` needs `cluster`",
+        ),
+        (
+            with("url = 'etcd://h'", "cluster = 'ci'\nat = ''"),
+            "`at`: the name is empty",
         ),
         (
             with("url = 'etcd://h'", "cluster = 'ci'\nhealth = 'cmd:x'"),

@@ -26,6 +26,8 @@ pub(super) struct Host {
     pub(super) links: u8,
     pub(super) link: Option<Link>,
     pub(super) announced: bool,
+    /// The link waits until another host has started the service.
+    pub(super) waiting: bool,
     pub(super) paused: bool,
     pub(super) cut: bool,
     pub(super) wire: Wire,
@@ -87,6 +89,7 @@ impl Host {
         self.stop_service(now);
         self.link = None;
         self.announced = false;
+        self.waiting = false;
         self.paused = false;
         self.fuse = None;
         self.tell_exited = false;
