@@ -28,7 +28,7 @@ pub struct Arguments {
     /// Directory for table.md, results.json and the plots
     #[arg(long, value_name = "DIR", default_value = "target/benchmarks")]
     pub out: PathBuf,
-    /// Fail if a ratio to the floor is above its limit
+    /// Fail if a ratio to the floor, or a count of the group `steps`, is above its limit
     #[arg(long)]
     pub check: bool,
 }
@@ -53,7 +53,13 @@ pub enum Role {
     Daemon { site: PathBuf },
     /// Start many services that this process hosts
     #[command(hide = true)]
-    Host { dir: PathBuf, count: usize },
+    Host {
+        dir: PathBuf,
+        count: usize,
+        /// Start a supervisor for each service
+        #[arg(long)]
+        supervised: bool,
+    },
     /// Hold a reference on a bare set
     #[command(hide = true)]
     RawHold { id: i32 },

@@ -58,6 +58,10 @@ impl Process {
         Self::start(command)
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn line(&mut self) -> Result<String> {
         let mut line = String::new();
         if self.output.read_line(&mut line)? == 0 {
@@ -190,25 +194,32 @@ impl Setup {
         Ok(client)
     }
 
+    /// Starts a client under a program that takes the client's command line, and waits until it reads commands.
+    pub fn client_under(&self, mut wrapper: Command) -> Result<Process> {
+        wrapper.arg(std::env::current_exe()?);
+        let mut client = self.start_client(wrapper)?;
+        client.wait_ready()?;
+        Ok(client)
+    }
+
     /// Starts a client and does not wait for it.
     pub fn starting_client(&self) -> Result<Process> {
         let own = std::env::current_exe()?;
-        let mut command = match self.contender {
+        match self.contender {
             Contender::Filelock => {
                 let mut command = Command::new(self.python.as_ref().map_err(String::as_str)?);
                 command.arg(python::script()).arg(own).arg(self.site.dir());
-                command
+                command.env_remove("NOTIFY_SOCKET");
+                Process::start(command)
             }
-            _ => {
-                let mut command = Command::new(own);
-                command
-                    .arg("client")
-                    .arg(self.contender.name())
-                    .arg(self.site.dir());
-                command
-            }
-        };
-        command.env_remove("NOTIFY_SOCKET");
+            _ => self.start_client(Command::new(own)),
+        }
+    }
+
+    /// Starts a client by a command that ends with this program.
+    fn start_client(&self, mut command: Command) -> Result<Process> {
+        command.arg("client").arg(self.contender.name());
+        command.arg(self.site.dir()).env_remove("NOTIFY_SOCKET");
         Process::start(command)
     }
 

@@ -26,6 +26,7 @@ mod stdio;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use procref::Orphan;
 
 use crate::arguments::{Arguments, Role};
 use crate::groups::{Effort, Selection};
@@ -47,7 +48,17 @@ fn main() -> ExitCode {
         Some(Role::Serve { site }) => service::run(site),
         Some(Role::ServeDbus { site }) => peers::dbus::serve(site),
         Some(Role::Daemon { site }) => peers::daemon::run(site),
-        Some(Role::Host { dir, count }) => many::host(dir, *count),
+        Some(Role::Host {
+            dir,
+            count,
+            supervised,
+        }) => {
+            let orphan = match supervised {
+                true => Orphan::Stop,
+                false => Orphan::Keep,
+            };
+            many::host(dir, *count, orphan)
+        }
         Some(Role::RawHold { id }) => raw::hold(*id),
         Some(Role::RawWait { id, until }) => raw::wait(*id, *until),
         Some(Role::RawLast { id, seconds }) => raw::repeat_for(*id, *seconds),

@@ -16,20 +16,28 @@ use crate::stdio::print_line;
 const SAMPLES: usize = 400;
 
 /// A service that its starter hosts, so that only the counting is measured. There is no supervisor, because each service
-/// would have one.
+/// would have its own.
 pub fn hosted(dir: &Path, number: usize) -> Result<SharedService> {
+    build(dir, number, Orphan::Keep)
+}
+
+/// A service that its starter hosts. It has a supervisor if it is not kept without clients.
+fn build(dir: &Path, number: usize, orphan: Orphan) -> Result<SharedService> {
     Ok(SharedService::builder(&format!("service-{number}"))
         .base_dir(dir)
-        .orphan(Orphan::Keep)
+        .orphan(orphan)
         .on_first_acquire(|| async { Ok(ServiceInfo::with_pid(std::process::id())) })
         .build()?)
 }
 
-/// Starts services and holds them until the input ends.
-pub fn host(dir: &Path, count: usize) -> Result<()> {
-    let handles = (0..count).map(|number| Ok(hosted(dir, number)?.acquire_blocking()?));
+/// Starts services, prints `NS MEMORY` (the time and the private memory for each), and holds them until the input ends.
+pub fn host(dir: &Path, count: usize, orphan: Orphan) -> Result<()> {
+    let (began, memory) = (Instant::now(), private_memory());
+    let handles = (0..count).map(|number| Ok(build(dir, number, orphan)?.acquire_blocking()?));
     let handles: Vec<ServiceHandle> = handles.collect::<Result<_>>()?;
-    print_line("ready")?;
+    let took = began.elapsed().as_nanos() as f64 / count as f64;
+    let grown = (private_memory().saturating_sub(memory) * 1024) as f64 / count as f64;
+    print_line(&format!("{took} {grown}"))?;
     let _ = std::io::stdin().read(&mut [0])?;
     drop(handles);
     Ok(())

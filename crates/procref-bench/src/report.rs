@@ -31,17 +31,19 @@ pub fn print(results: &Results) {
     print!("{}", table(results));
 }
 
-/// Returns an error if a ratio is above its limit.
+/// Returns an error if a ratio or a count is above its limit.
 pub fn check(results: &Results) -> Result<()> {
     let mut above = Vec::new();
     for measure in &results.measures {
         for row in &measure.rows {
-            if let (Some(ratio), Some(limit)) = (row.ratio, row.limit) {
-                if ratio > limit {
-                    above.push(format!(
-                        "{}, {}: {ratio:.2}, limit {limit}",
-                        measure.title, row.label
-                    ));
+            let most = row.most.map(|most| most as f64);
+            let checks = [(row.ratio, row.limit), (row.median, most)];
+            for (figure, limit) in checks {
+                if let (Some(figure), Some(limit)) = (figure, limit) {
+                    if figure > limit {
+                        let (title, label) = (&measure.title, &row.label);
+                        above.push(format!("{title}, {label}: {figure:.2}, limit {limit}"));
+                    }
                 }
             }
         }

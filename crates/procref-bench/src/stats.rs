@@ -68,6 +68,9 @@ pub struct Row {
     /// The largest ratio that `--check` accepts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<f64>,
+    /// The largest median that `--check` accepts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub most: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
@@ -84,6 +87,7 @@ impl Row {
             samples: samples.values.len(),
             ratio: (!samples.ratios.is_empty()).then(|| median(&samples.ratios)),
             limit: None,
+            most: None,
             note: None,
         }
     }
@@ -102,6 +106,13 @@ impl Row {
 
     pub fn limited(self, limit: Option<f64>) -> Self {
         Self { limit, ..self }
+    }
+
+    pub fn at_most(self, most: usize) -> Self {
+        Self {
+            most: Some(most),
+            ..self
+        }
     }
 
     pub fn noted(self, note: impl Into<String>) -> Self {
