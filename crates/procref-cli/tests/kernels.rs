@@ -5,6 +5,8 @@
 mod support;
 
 use std::fs;
+use std::io::Read as _;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use procref_testkit::observe::Identity;
@@ -200,6 +202,42 @@ fn keeper_without_a_helper_program_is_an_error_that_names_the_choice() {
     assert_eq!(sandbox.history("db"), [""; 0]);
     let _ = finish(&mut procref(&sandbox, None, &["gc"]));
     go_back(&sandbox, 0);
+}
+
+#[test]
+fn keeper_with_too_many_connections_ends_killed_clients() {
+    /// The keeper inherits it. Each client needs one or two descriptors.
+    const LIMIT: usize = 64;
+
+    let sandbox = Sandbox::new();
+    sandbox.register("db");
+    let mut command = sandbox.command("sh");
+    command.env(VARIABLE, "keeper");
+    command.args([
+        "-c",
+        &format!("ulimit -n {LIMIT}; exec \"$@\""),
+        "sh",
+        PROCREF,
+        "run",
+        "db",
+    ]);
+    command.args(sandbox.service("db"));
+    command.args(["--", "sh", "-c", PRINT_PID_AND_HOLD]);
+    let holder = Holder::new(Running::new(&mut command));
+    let files = sandbox.files();
+    let socket = files
+        .iter()
+        .find(|path| path.extension().is_some_and(|it| it == "s"));
+    let socket = socket.expect("the socket of the keeper");
+
+    let connect = |_| UnixStream::connect(socket).expect("connect");
+    let connections: Vec<UnixStream> = (0..=LIMIT).map(connect).collect();
+    let mut refused = connections.last().expect("a connection");
+    let read = refused.read(&mut [0]).expect("read the connection");
+    assert_eq!(read, 0, "the keeper has closed the last connection");
+    drop(connections);
+    holder.kill();
+    go_back(&sandbox, 1);
 }
 
 /// Returns the exit code of `doctor`, and its findings about the kernel and its references.

@@ -319,7 +319,9 @@ impl Keeper {
                     // client retries after its connection was closed.
                     let _ = descriptor::accept(listener);
                     self.spare = sys::spare().ok();
-                    continue;
+                    // Without a free descriptor, the kernel reports EMFILE even if there are no more connections, so a loop
+                    // would not end. The queue reports the next connection, after the exits of clients.
+                    return;
                 }
                 // EAGAIN: there are no more.
                 Err(_) => return,
