@@ -69,4 +69,6 @@ case ${1-} in
     exit 2
     ;;
 esac
+# The tests above have built the program.
+scripts/keeper-risks.py target/debug/procref
 cargo run --bin storm -- --processes 16 --seconds 20 --kill-rate 100 --doomed 50 --kill-keepers 40

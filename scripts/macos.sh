@@ -25,7 +25,8 @@ for crate in "${crates[@]}"; do
 done
 cargo clippy --locked "${targets[@]/#/--target=}" "${packages[@]}" -- -D warnings
 # The tests compile, too. Some of their parts are only used by tests for Linux, so warnings are no errors here.
-cargo check --quiet --locked --target "${targets[0]}" --package procref --lib --tests --features crash-points
+cargo check --quiet --locked --target "${targets[0]}" --package procref --package procref-config --package procref-cli \
+    --lib --tests --features procref/crash-points
 [[ ${1:-all} == all ]] || exit 0
 
 export ZIG=$out/zig/ziglang/zig

@@ -2,7 +2,7 @@
 //!
 //! The state files are the marker of a finished `init`, the note of a begun `init`, and the lock file.
 
-#![cfg(unix)]
+#![cfg(target_os = "linux")]
 
 mod support;
 
