@@ -20,7 +20,7 @@ pub(super) const ENVIRONMENT: &[(&str, &str)] = &[
     ),
     (
         "PROCREF_HELPER",
-        "Linux: the program that becomes a keeper, for a process that has loaded procref as a library.",
+        "Linux and macOS: the program that becomes a keeper, for a process that has loaded procref as a library.",
     ),
     (
         "PROCREF_CLUSTER",
@@ -32,8 +32,8 @@ pub(super) const ENVIRONMENT: &[(&str, &str)] = &[
     ),
     (
         "XDG_RUNTIME_DIR",
-        "The runtime directory is the directory procref in it, if it belongs to this user. Otherwise the runtime \
-         directory is /tmp/procref-UID.",
+        "Linux: the runtime directory is the directory procref in it, if it belongs to this user. Otherwise the \
+         runtime directory is /tmp/procref-UID.",
     ),
     (
         "XDG_CONFIG_HOME",
