@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs what scripts/etcd-hosts.sh leaves out because it takes long: 800 clients on 40 hosts that start at once, and a
-# storm of 10 minutes on three hosts.
+# Runs what scripts/etcd-hosts.sh leaves out because it takes long: 800 clients on 40 hosts that start at once, a minute
+# without a quorum, and a storm of 10 minutes on three hosts.
 #
 #     scripts/etcd-storm.sh [SECONDS]       of the storm
 set -euo pipefail

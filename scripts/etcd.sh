@@ -14,7 +14,8 @@ cargo fmt --manifest-path crates/procref-etcd/Cargo.toml --check
 # A test runs the example, and the next command does not build it.
 cargo build "${crate[@]}" --example fenced_store
 # scripts/etcd-hosts.sh runs the test program `hosts`.
-cargo test "${crate[@]}" --lib --bins --test access --test etcd --test fence --test link --test serve -- "$@"
+cargo test "${crate[@]}" --lib --bins --test access --test etcd --test fence --test link --test serve --test slow -- \
+    "$@"
 cargo test "${crate[@]}" --doc -- "$@"
 # Last, because the tests beside this script compile it, too, and hold the lock of target/ for so long.
 cargo build --locked --bin procref

@@ -3,11 +3,11 @@
 mod common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use common::Cluster;
-use common::host::{Host, LIMIT, Running, SERVICE, entries, program};
+use common::host::{Host, LIMIT, Running, SERVICE, describe, entries, program};
 use procref_etcd::registry::View;
 use rustix::process::Signal;
 
@@ -31,7 +31,7 @@ impl Scene {
         let log = dir.path().join("log");
         let file = dir.path().join("procref.toml");
         let cluster = Cluster::start(1).await;
-        write(&file, &cluster.url(TTL));
+        describe(&file, &cluster.url(TTL), "gpu", SERVICE);
         Self {
             cluster,
             gpu: Host::new("gpu", &log),
@@ -63,15 +63,6 @@ impl Scene {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
-}
-
-/// Describes the service `db` of all hosts, which runs at `gpu`.
-fn write(file: &Path, url: &str) {
-    let text = format!(
-        "[services.db]\nshared = true\ncluster = '{url}'\nat = 'gpu'\nready = 'started'\ngrace = '500ms'\n\
-         start = ['sh', '-c', '''{SERVICE}''']\n"
-    );
-    fs::write(file, text).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

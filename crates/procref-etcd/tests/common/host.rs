@@ -41,6 +41,15 @@ note start
 while :; do note beat; sleep 0.05; done
 "#;
 
+/// Writes a `procref.toml` with the service `db`, which only the host `at` runs.
+pub fn describe(file: &std::path::Path, url: &str, at: &str, script: &str) {
+    let text = format!(
+        "[services.db]\nshared = true\ncluster = '{url}'\nat = '{at}'\nready = 'started'\ngrace = '500ms'\n\
+         start = ['sh', '-c', '''{script}''']\n"
+    );
+    std::fs::write(file, text).unwrap();
+}
+
 /// A host: a runtime directory, and the log of the services of all hosts.
 pub struct Host {
     pub name: String,

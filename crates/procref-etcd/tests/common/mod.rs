@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 pub mod host;
 pub mod netns;
+pub mod proxy;
 
 use etcd_client::{Client, ConnectOptions};
 use procref_etcd::registry::etcd::Etcd;
