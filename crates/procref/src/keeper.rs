@@ -16,6 +16,7 @@
 //! - A supervisor also waits until the serving thread has handled the deaths, before each of its steps.
 //! - One thread serves the clients. Each supervisor is a thread of its own, which performs its arrays on the same ledger.
 //! - Arrays that sleep are performed in the order of arrival, by the thread whose change makes them possible.
+//! - A blank object is kept until the client that has started the keeper is connected, has given up or has exited.
 //! - All threads block all signals. The serving thread reads SIGCHLD and SIGIO from a descriptor.
 //! - A keeper that fails exits without touching its files. The next step of any client starts a successor.
 //! - If another program removes the state file, the object is removed. The supervisors stop the service.
@@ -58,6 +59,8 @@ mod watches;
 
 /// Time for which a blank object without connections is kept.
 const BLANK_LIMIT: Duration = Duration::from_millis(50);
+/// Time for which it is kept for the client that has started this keeper. The client gives up earlier.
+const STARTER_LIMIT: Duration = Duration::from_secs(20);
 /// Time for which the keeper of a removed object answers the clients that are still connected.
 const REMOVED_LIMIT: Duration = Duration::from_secs(5);
 
@@ -67,7 +70,8 @@ const DEATHS: u64 = 1;
 const NOTICES: u64 = 2;
 const SIGNALS: u64 = 3;
 const REMOVAL: u64 = 4;
-const FIRST_CONNECTION: u64 = 5;
+const STARTER: u64 = 5;
+const FIRST_CONNECTION: u64 = 6;
 
 /// The connection of a client.
 struct Connection {
@@ -101,6 +105,8 @@ struct Keeper {
     signals: OwnedFd,
     /// Readable after another program may have removed the state file. `None` if the file cannot be watched.
     removal: Option<OwnedFd>,
+    /// Closed at the other end when the client that has started this keeper is connected, or has exited.
+    starter: Option<OwnedFd>,
     connections: BTreeMap<u64, Connection>,
     /// The connections of each process that has sent HELLO.
     by_owner: BTreeMap<UndoOwner, Vec<u64>>,
@@ -150,6 +156,7 @@ impl Keeper {
             watches,
             signals,
             removal,
+            starter: None,
             connections: BTreeMap::new(),
             by_owner: BTreeMap::new(),
             next_connection: FIRST_CONNECTION,
@@ -179,6 +186,17 @@ impl Keeper {
             .change(|ledger| ledger.name_keeper(self.own, socket));
     }
 
+    /// Waits for the client that has started this keeper, even if it takes longer than [`BLANK_LIMIT`].
+    ///
+    /// On a busy machine, the client may be able to run only after that time. If the keeper had exited, the client would
+    /// start another one, again and again. A child that the client has forked can keep the other end open, so the wait
+    /// has a limit.
+    fn await_starter(&mut self, starter: OwnedFd) -> io::Result<()> {
+        self.events.add(&starter, STARTER)?;
+        self.starter = Some(starter);
+        Ok(())
+    }
+
     /// Serves until no client can need this process.
     fn run(&mut self) -> io::Result<()> {
         let mut ready = Vec::with_capacity(64);
@@ -196,6 +214,7 @@ impl Keeper {
                     NOTICES => self.take_notices(),
                     SIGNALS => self.take_signals(),
                     REMOVAL => self.check_file(),
+                    STARTER => (self.starter, self.ends_at) = (None, None),
                     connection => self.read(connection),
                 }
             }
@@ -223,6 +242,7 @@ impl Keeper {
         let limit = match (is_removed, is_alone) {
             (true, true) => return true,
             (true, false) if self.lives == 0 => REMOVED_LIMIT,
+            (false, true) if is_blank && self.starter.is_some() => STARTER_LIMIT,
             (false, true) if is_blank => BLANK_LIMIT,
             _ => {
                 self.ends_at = None;

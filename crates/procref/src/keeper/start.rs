@@ -36,14 +36,15 @@ fn serve(state: PathBuf, socket: PathBuf, file: OwnedFd, ready: OwnedFd) -> io::
     raise_descriptor_limit();
     let own = Process::find(std::process::id()).map_err(io::Error::other)?;
     let own = own.ok_or(io::ErrorKind::NotFound)?.identity();
+    let boot = sys::boot()?;
     let memory = Mapped::new(file)?;
-    if condition(&memory, sys::boot()) == Ok(Condition::Removed) {
+    if condition(&memory, boot) == Ok(Condition::Removed) {
         // The keeper died between the removal and the unlinking.
         let _ = fs::remove_file(&socket);
         return fs::remove_file(&state);
     }
     let unusable = |_| io::Error::from(io::ErrorKind::InvalidData);
-    let opened = State::open(memory, sys::boot()).map_err(unusable)?;
+    let opened = State::open(memory, boot).map_err(unusable)?;
     // The socket of a keeper that has died.
     match fs::remove_file(&socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -54,7 +55,7 @@ fn serve(state: PathBuf, socket: PathBuf, file: OwnedFd, ready: OwnedFd) -> io::
     let mut keeper = Keeper::recover(own, files, opened, listener)?;
     keeper.name_in_file();
     let _ = sys::send_now(&ready, &[1]);
-    drop(ready);
+    keeper.await_starter(ready)?;
     keeper.run()
 }
 

@@ -31,7 +31,7 @@ mod instances;
 pub(crate) mod ledger;
 mod main_program;
 pub(crate) mod mapped;
-mod open;
+pub(crate) mod open;
 pub(crate) mod order;
 pub(crate) mod place;
 mod session;

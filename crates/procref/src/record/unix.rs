@@ -58,8 +58,12 @@ pub(super) fn size_of_ours(path: &Path) -> Result<u64, String> {
 /// Returns the id of this boot. It is empty if it cannot be read.
 pub(super) fn boot_id() -> &'static str {
     static BOOT: OnceLock<String> = OnceLock::new();
-    BOOT.get_or_init(|| {
-        let id = sys::boot_id().unwrap_or_default();
-        String::from_utf8_lossy(&id).into_owned()
-    })
+    if let Some(boot) = BOOT.get() {
+        return boot;
+    }
+    // A failure is not kept: the process may only have had too many open files.
+    let Ok(id) = sys::boot_id() else {
+        return "";
+    };
+    BOOT.get_or_init(|| String::from_utf8_lossy(&id).into_owned())
 }

@@ -17,6 +17,7 @@ use crate::process::Process;
 mod bad_input;
 #[cfg(target_os = "linux")]
 mod costs;
+mod unused;
 
 const COUNTED: &str = "counted";
 

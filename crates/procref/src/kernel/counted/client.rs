@@ -46,6 +46,8 @@ impl Kernel for Counted {
         let dir = namespace.dir();
         let failed = |error| Error::runtime_dir_io(dir, "could not list it", error);
         let mut digests = Vec::new();
+        let unknown = |error| Error::runtime_dir_io(dir, "could not read its state files", error);
+        let boot = sys::boot().map_err(unknown)?;
         for entry in fs::read_dir(dir).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
             let Some(digest) = place::digest_of(Path::new(&name), namespace) else {
@@ -54,7 +56,7 @@ impl Kernel for Counted {
             // A file that cannot be read was removed in the meantime, or belongs to another program.
             let is_claimed = open::header_of(&dir.join(&name)).is_some_and(|header| {
                 let claim = (namespace.digest().bits().into(), digest.bits().into());
-                state::condition(&header, sys::boot()) == Ok(Condition::InUse)
+                state::condition(&header, boot) == Ok(Condition::InUse)
                     && digests_in(&state::values(&header)) == claim
             });
             if is_claimed {

@@ -50,7 +50,7 @@ pub(super) fn program() -> Result<PathBuf, String> {
 
 /// Starts a keeper. The process that the command starts starts the keeper and exits, so that the keeper is no child of
 /// this process.
-pub(super) fn start(
+pub(crate) fn start(
     program: &PathBuf,
     place: &Place,
     file: OwnedFd,

@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,14 +19,14 @@ use super::channel::Channel;
 use super::helper;
 use super::place::Place;
 use super::state::{self, Condition, HEADER_LENGTH, Unusable};
-use super::sys::{self, FileId};
+use super::sys::{self, FileId, OpenFileLock};
 use super::wire::{Reply, VERSION};
 use crate::descriptor;
 use crate::file::{check_private, read_at};
 use crate::kernel::Missing;
 use crate::process::{Identity, Process};
 
-/// The time after which a client gives up if it finds no keeper and cannot start one.
+/// The time after which a client gives up if no keeper answers and no other keeper appears.
 pub(super) const START_LIMIT: Duration = Duration::from_secs(10);
 
 /// The time after which a client that has started a keeper tries again.
@@ -59,6 +60,30 @@ pub(super) enum Found {
 enum Attempt {
     Done(Found),
     Retry(io::Error),
+    /// Like `Retry`, after a keeper was started. It waits for this client until the descriptor is closed.
+    Started(OwnedFd),
+}
+
+/// The time of an attempt to connect.
+///
+/// The limit begins again with each keeper. On a busy machine, other programs may kill one keeper after the other before a
+/// client can connect to it, and the client must not fail because of that.
+struct Patience {
+    keeper: (u32, u64),
+    appeared: Instant,
+}
+
+impl Patience {
+    /// Takes the pid and the start time of the keeper that the state file names.
+    fn note(&mut self, keeper: (u32, u64), now: Instant) {
+        if self.keeper != keeper {
+            (self.keeper, self.appeared) = (keeper, now);
+        }
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.appeared) > START_LIMIT
+    }
 }
 
 /// Opens an object.
@@ -73,16 +98,26 @@ pub(super) fn connect(
 ) -> Result<Found, Refusal> {
     let begun = Instant::now();
     let mut retry_after = RETRY_AFTER[0];
+    let mut patience = Patience {
+        keeper: (0, 0),
+        appeared: begun,
+    };
+    let mut _expected = None;
     loop {
         let ignores_mark = begun.elapsed() > STARTING;
-        let error = match attempt(place, nonce, known, missing, ignores_mark)? {
+        let attempted = attempt(place, nonce, known, missing, ignores_mark, &mut patience)?;
+        let error = match attempted {
             Attempt::Done(found) => return Ok(found),
             Attempt::Retry(error) => error,
+            Attempt::Started(keeper) => {
+                _expected = Some(keeper);
+                no_keeper()
+            }
         };
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return Ok(Found::TimedOut);
         }
-        if begun.elapsed() > START_LIMIT {
+        if patience.is_over(Instant::now()) {
             let path = place.state.display();
             let advice = format!(
                 "no keeper answers for {path} after {START_LIMIT:?}; a keeper that is suspended can be continued with \
@@ -104,6 +139,7 @@ fn attempt(
     known: Option<FileId>,
     missing: Missing,
     ignores_mark: bool,
+    patience: &mut Patience,
 ) -> Result<Attempt, Refusal> {
     let path = place.state.display();
     let failed = |doing: &str| {
@@ -132,23 +168,28 @@ fn attempt(
     }
     let file = File::from(file);
     let header = read_header(&file).map_err(failed("could not read"))?;
+    patience.note(state::keeper(&header), Instant::now());
     // An empty file is new.
     let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
     if size != 0 && !state::SIZES.contains(&size) {
         return Err(foreign("its state file is refused: it has a wrong size"));
     }
-    let condition = state::condition(&header, sys::boot())
+    let boot = sys::boot().map_err(failed(
+        "it shows whether the system has booted since the last change of",
+    ))?;
+    let condition = state::condition(&header, boot)
         .map_err(|Unusable(reason)| foreign(&format!("its state file is refused: {reason}")))?;
     let Some(holder) = sys::lock_holder(&file).map_err(failed("could not lock"))? else {
         if condition == Condition::Blank && missing == Missing::Ignore {
             return Ok(Attempt::Done(Found::Missing));
         }
         let file = OwnedFd::from(file);
-        if ignores_mark || sys::mark_starting(&file) {
-            start(place, &file)?;
+        let is_marked = sys::mark_starting(&file);
+        // `gc` removes a file that has no mark.
+        if (is_marked || ignores_mark) && sys::leads_to(&place.state, id) {
+            return Ok(Attempt::Started(start(place, &file)?));
         }
-        let error = io::Error::new(io::ErrorKind::NotFound, "there is no keeper");
-        return Ok(Attempt::Retry(error));
+        return Ok(Attempt::Retry(no_keeper()));
     };
     let (pid, start) = state::keeper(&header);
     if pid != holder {
@@ -167,6 +208,10 @@ fn attempt(
         return Ok(Attempt::Retry(io::ErrorKind::NotFound.into()));
     }
     introduce(channel, nonce, id)
+}
+
+fn no_keeper() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "there is no keeper")
 }
 
 /// Sends HELLO.
@@ -216,35 +261,47 @@ fn read_header(file: &File) -> io::Result<Vec<u8>> {
 }
 
 /// Reads the header of a state file that belongs to this user. Returns `None` for any other file.
-pub(super) fn header_of(path: &std::path::Path) -> Option<Vec<u8>> {
+pub(super) fn header_of(path: &Path) -> Option<Vec<u8>> {
     let file = sys::open(path, false).ok()??;
     check_private(&rustix::fs::fstat(&file).ok()?).ok()?;
     read_header(&File::from(file)).ok()
 }
 
 /// Removes a state file that contains nothing, if it has no keeper, together with its socket.
-pub(super) fn remove_unused(path: &std::path::Path) {
-    let Ok(Some(file)) = sys::open(path, false) else {
-        return;
-    };
-    let is_private = rustix::fs::fstat(&file).is_ok_and(|stat| check_private(&stat).is_ok());
-    // A client that starts a keeper at this moment tries again, because the keeper does not get the lock.
-    if !is_private || !sys::lock(&file).unwrap_or(false) {
-        return;
-    }
-    let id = sys::id_of(&file);
-    let file = File::from(file);
-    let Ok(header) = read_header(&file) else {
-        return;
-    };
-    if state::is_unused(&header, sys::boot()) && id.is_ok_and(|id| sys::leads_to(path, id)) {
-        let _ = std::fs::remove_file(path.with_extension("s"));
-        let _ = std::fs::remove_file(path);
+pub(super) fn remove_unused(path: &Path) {
+    if let Some(unused) = UnusedFile::lock(path) {
+        unused.remove();
     }
 }
 
-/// Starts a keeper, and waits until it is ready or has exited.
-fn start(place: &Place, file: &OwnedFd) -> Result<(), Refusal> {
+/// A state file that contains nothing, and has no keeper and no client that starts one. No keeper can use it as long as this value exists.
+pub(crate) struct UnusedFile<'a> {
+    path: &'a Path,
+    _lock: OpenFileLock,
+}
+
+impl<'a> UnusedFile<'a> {
+    pub(crate) fn lock(path: &'a Path) -> Option<Self> {
+        let file = sys::open(path, false).ok()??;
+        check_private(&rustix::fs::fstat(&file).ok()?).ok()?;
+        // A client that starts a keeper without the mark tries again, because the keeper does not get the lock.
+        let lock = OpenFileLock::take(file.into())?;
+        let header = read_header(lock.file()).ok()?;
+        let boot = sys::boot().ok()?;
+        let id = sys::id_of(lock.file()).ok()?;
+        let is_unused = state::is_unused(&header, boot) && sys::leads_to(path, id);
+        is_unused.then_some(Self { path, _lock: lock })
+    }
+
+    /// Unlinks the file last, because a keeper of another file would have its socket at the same path.
+    pub(crate) fn remove(self) {
+        let _ = std::fs::remove_file(self.path.with_extension("s"));
+        let _ = std::fs::remove_file(self.path);
+    }
+}
+
+/// Starts a keeper, and waits until it is ready or has exited. The keeper waits for a client until the result is closed.
+fn start(place: &Place, file: &OwnedFd) -> Result<OwnedFd, Refusal> {
     if let Some(dir) = &place.socket_dir {
         let mut builder = std::fs::DirBuilder::new();
         let created = builder.mode(0o700).recursive(true).create(dir);
@@ -267,5 +324,28 @@ fn start(place: &Place, file: &OwnedFd) -> Result<(), Refusal> {
     // The keeper sends a byte when it listens. It closes the socket if it is not needed. A child that another thread
     // forks at this moment may keep the socket open, so the wait has a limit.
     let _ = sys::wait_readable(ready.as_fd(), READY_LIMIT);
-    Ok(())
+    Ok(ready)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_ends_after_the_limit_without_another_keeper() {
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let mut patience = Patience {
+            keeper: (0, 0),
+            appeared: begun,
+        };
+        patience.note((0, 0), at(9));
+        assert!(!patience.is_over(at(10)) && patience.is_over(at(11)));
+        patience.note((7, 1), at(9));
+        patience.note((7, 1), at(18));
+        assert!(!patience.is_over(at(19)) && patience.is_over(at(20)));
+        // Another process with the same pid.
+        patience.note((7, 2), at(19));
+        assert!(!patience.is_over(at(29)) && patience.is_over(at(30)));
+    }
 }

@@ -40,17 +40,31 @@ pub(crate) use platform::{
 
 /// Returns the id that the kernel chooses at each start of the system.
 pub(crate) fn boot_id() -> io::Result<Vec<u8>> {
-    let id = platform::boot_id()?;
-    Ok(id.trim_ascii().to_vec())
+    let failed = |error: &dyn std::fmt::Display, kind| {
+        let text = format!("could not read the boot id, {}: {error}", platform::BOOT_ID);
+        io::Error::new(kind, text)
+    };
+    let id = platform::boot_id().map_err(|error| failed(&error, error.kind()))?;
+    let id = id.trim_ascii().to_vec();
+    match id.is_empty() {
+        true => Err(failed(&"it is empty", io::ErrorKind::InvalidData)),
+        false => Ok(id),
+    }
 }
 
 /// Returns the digest of the id that the kernel has given to this run of the system.
-pub(crate) fn boot() -> u64 {
+///
+/// # Errors
+///
+/// Fails if the id cannot be read. Any replacement would be the id of another boot, for which the state file of a living
+/// service is void.
+pub(crate) fn boot() -> io::Result<u64> {
     static BOOT: OnceLock<u64> = OnceLock::new();
-    *BOOT.get_or_init(|| {
-        let id = boot_id().unwrap_or_default();
-        Digest::of(&[&id]).bits()
-    })
+    match BOOT.get() {
+        Some(&boot) => Ok(boot),
+        // A failure is not kept: the process may only have had too many open files.
+        None => boot_id().map(|id| *BOOT.get_or_init(|| Digest::of(&[&id]).bits())),
+    }
 }
 
 /// Device and inode of a file.
@@ -75,6 +89,41 @@ pub(crate) fn id_of(file: impl AsFd) -> io::Result<FileId> {
 /// Returns `true` if the path leads to this file.
 pub(crate) fn leads_to(path: &Path, id: FileId) -> bool {
     rustix::fs::lstat(path).is_ok_and(|stat| FileId::new(&stat) == id)
+}
+
+/// The lock of a state file that has no keeper, and its mark, for a short time.
+///
+/// Other threads of this process, and other copies of this library in it, may open and close the same file at any moment.
+/// A lock of the process, as a keeper has it, would end with the first of these descriptors. So this is the lock of an
+/// open file. A keeper cannot use such a lock: the services that it forks would hold it until they execute a program,
+/// and the kernel reports no pid for it. Locks of flock(2) belong to an open file, too, but a keeper that starts would
+/// not notice one, because Linux keeps them apart from those of fcntl(2).
+///
+/// A client that starts a keeper has the mark. Without it, a process that runs `gc` again and again would remove each new
+/// file before its keeper has the lock, because the start of a keeper takes longer than `gc`.
+#[derive(Debug)]
+pub(crate) struct OpenFileLock(fs::File);
+
+impl OpenFileLock {
+    /// Takes the mark and the lock. Returns `None` if a keeper, its starter or another open file has one of them, or if the
+    /// system knows no such locks.
+    pub(crate) fn take(file: fs::File) -> Option<Self> {
+        let file = Self(file);
+        let is_taken = mark_starting(&file.0) && platform::lock_open_file(&file.0).unwrap_or(false);
+        is_taken.then_some(file)
+    }
+
+    pub(crate) fn file(&self) -> &fs::File {
+        &self.0
+    }
+}
+
+/// A child that another thread has forked has the same open file until it executes a program, so closing the descriptor
+/// is not enough.
+impl Drop for OpenFileLock {
+    fn drop(&mut self) {
+        platform::unlock_open_file(&self.0);
+    }
 }
 
 /// Opens a state file, or returns `None` if it is missing.

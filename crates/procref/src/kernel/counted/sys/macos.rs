@@ -28,7 +28,9 @@ pub(super) fn close_on_exec(fd: &OwnedFd) -> io::Result<()> {
     Ok(rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC)?)
 }
 
-/// Returns the id that the kernel chooses at each start of the system.
+/// The place of the boot id.
+pub(super) const BOOT_ID: &str = "kern.bootsessionuuid of sysctl(3)";
+
 pub(super) fn boot_id() -> io::Result<Vec<u8>> {
     let mut id = vec![0_u8; 64];
     let mut length = id.len();
@@ -70,11 +72,20 @@ fn exclusive(byte: i64) -> libc::flock {
 /// Takes the lock that a keeper holds as long as it lives. Returns `false` if another process has it.
 ///
 /// The lock belongs to this process. A forked child does not get it, and it ends if the process closes any descriptor
-/// of the file.
+/// of the file. A keeper has only one.
 pub(crate) fn lock(file: impl AsFd) -> io::Result<bool> {
+    take(file, libc::F_SETLK)
+}
+
+/// Takes the same lock for this open file, not for the process. Returns `false` if a keeper or another open file has it.
+pub(super) fn lock_open_file(file: impl AsFd) -> io::Result<bool> {
+    take(file, libc::F_OFD_SETLK)
+}
+
+fn take(file: impl AsFd, command: i32) -> io::Result<bool> {
     let lock = exclusive(KEEPER);
     // SAFETY: the call reads `lock`, which outlives it.
-    match unsafe { libc::fcntl(file.as_fd().as_raw_fd(), libc::F_SETLK, &raw const lock) } {
+    match unsafe { libc::fcntl(file.as_fd().as_raw_fd(), command, &raw const lock) } {
         -1 => match io::Error::last_os_error() {
             error if is_held(&error) => Ok(false),
             error => Err(error),
@@ -88,7 +99,17 @@ fn is_held(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::AGAIN | Errno::ACCESS))
 }
 
-/// Returns the pid of the keeper that has the lock.
+/// Releases the lock and the mark of this open file.
+pub(super) fn unlock_open_file(file: &File) {
+    for byte in [KEEPER, STARTER] {
+        let mut lock = exclusive(byte);
+        lock.l_type = libc::F_UNLCK;
+        // SAFETY: the call reads `lock`, which outlives it.
+        unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
+    }
+}
+
+/// Returns the pid of the keeper that has the lock. It is 0 if an open file has the lock, which belongs to no process.
 pub(crate) fn lock_holder(file: impl AsFd) -> io::Result<Option<u32>> {
     let mut lock = exclusive(KEEPER);
     // SAFETY: the call reads `lock` and writes to it. Nothing else borrows it.
@@ -96,6 +117,7 @@ pub(crate) fn lock_holder(file: impl AsFd) -> io::Result<Option<u32>> {
         return Err(io::Error::last_os_error());
     }
     let is_held = lock.l_type != libc::F_UNLCK;
+    // The kernel reports -1 for the lock of an open file.
     Ok(is_held.then(|| u32::try_from(lock.l_pid).unwrap_or(0)))
 }
 
