@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::env;
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::net::UnixStream;
@@ -13,9 +14,13 @@ use procref_testkit::observe::Identity;
 use support::{
     PROCREF, live_process, path_text,
     sandbox::{Finished, Holder, PRINT_PID_AND_HOLD, Running, Sandbox, finish},
+    user_namespace,
 };
 
 const VARIABLE: &str = "PROCREF_KERNEL";
+
+/// The tests in other namespaces are skipped if this variable is set.
+const SKIP: &str = "PROCREF_TESTKIT_SKIP_NAMESPACES";
 
 /// Returns a `procref` command about `db` with this value of `PROCREF_KERNEL`.
 fn procref(sandbox: &Sandbox, kernel: Option<&str>, args: &[&str]) -> std::process::Command {
@@ -237,6 +242,69 @@ fn keeper_with_too_many_connections_ends_killed_clients() {
     assert_eq!(read, 0, "the keeper has closed the last connection");
     drop(connections);
     holder.kill();
+    go_back(&sandbox, 1);
+}
+
+/// Returns the process that the state file names as its keeper.
+fn keeper(sandbox: &Sandbox) -> Identity {
+    const PID: usize = 40;
+
+    let [file] = &state_files(sandbox)[..] else {
+        panic!("not one state file");
+    };
+    let bytes = fs::read(file).expect("read the state file");
+    let pid = bytes[PID..].first_chunk().expect("the pid of the keeper");
+    Identity::of(u32::from_le_bytes(*pid)).expect("a living keeper")
+}
+
+/// The state file of another boot is void. Without the id of the boot, it could be that.
+#[test]
+#[expect(clippy::print_stderr, reason = "a skipped test reports itself")]
+fn g2_object_is_kept_if_the_boot_id_cannot_be_read() {
+    if env::var_os(SKIP).is_some() {
+        eprintln!("SKIPPED: {SKIP} is set");
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let holder = hold(&sandbox, Some("keeper"));
+    let instance = sandbox.instance("db");
+    for hide in [
+        "mount -t tmpfs none /proc/sys/kernel/random",
+        "mount --bind /dev/null /proc/sys/kernel/random/boot_id",
+    ] {
+        let hidden = |args: &[&str]| {
+            let mut command = sandbox.command("unshare");
+            command.arg("--mount").args(user_namespace());
+            let script = format!("{hide} && exec \"$PROCREF\" \"$@\"");
+            command.args(["sh", "-c", &script, "sh"]).args(args);
+            finish(command.env("PROCREF", PROCREF).env_remove(VARIABLE))
+        };
+        let reason = "could not read the boot id, /proc/sys/kernel/random/boot_id";
+        let killed = keeper(&sandbox);
+        killed.kill();
+        killed.wait_exit();
+        let done = hidden(&["gc"]);
+        assert!(
+            done.code != Some(0) && done.err.contains(reason),
+            "{done:?}"
+        );
+        let options = sandbox.service("db");
+        let words = options.iter().map(String::as_str);
+        let args: Vec<&str> = ["run", "db"].into_iter().chain(words).collect();
+        let done = hidden(&[&args[..], &["--", "true"]].concat());
+        let file = path_text(&state_files(&sandbox)[0]);
+        assert_refused(&done, &[reason, &file]);
+        assert!(instance.is_live(), "{hide}");
+        let status = sandbox.json("db", &["status", "db", "--json"]);
+        assert_eq!(status["pid"], instance.pid, "{hide}");
+        assert_eq!(status["clients"], 1, "{hide}");
+    }
+    holder.leave();
+    // Its supervisor was killed.
+    assert!(instance.is_live());
+    let done = finish(&mut procref(&sandbox, None, &["gc"]));
+    assert_eq!(done.code, Some(0), "{done:?}");
+    instance.wait_exit();
     go_back(&sandbox, 1);
 }
 
