@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
+use procref::ServiceInfo;
+
 use crate::running::{RunningService, value_of_dependency};
 
 /// The prefix of the variables for a service's metadata.
@@ -20,6 +22,11 @@ pub const OF_CLUSTER: [(&str, &str); 3] = [
 
 /// The key of the metadata that only a link sends.
 const LINK: &str = "cluster_host";
+
+/// Returns the address for clients on any host, if a service of a cluster has reported it.
+pub fn cluster_address(info: &ServiceInfo) -> Option<&str> {
+    info.get_metadata(LINK).and(info.get_metadata("address"))
+}
 
 /// Variables of an environment. If a name is repeated, the last value counts.
 pub type Variables = Vec<(String, OsString)>;

@@ -124,9 +124,15 @@ async fn run_shares_a_service_of_the_file_among_hosts() {
     );
     assert!(status.contains("cluster_host = a"), "{status}");
 
+    let listed = a.run(&["ps"]);
+    assert!(listed.contains(" ADDRESS"), "{listed}");
+    assert!(listed.contains(words[0]), "{listed}");
+
     drop(client.stdin.take());
     client.wait().unwrap();
     a.wait_stopped();
+    let listed = a.run(&["ps"]);
+    assert!(!listed.contains("ADDRESS"), "{listed}");
     b.wait_stopped();
     assert_eq!(etcd.view("db", "c").await, View::default());
 }

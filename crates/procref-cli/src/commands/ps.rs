@@ -293,11 +293,18 @@ fn has_projects(args: &PsArgs, found: &[ListedService]) -> bool {
 fn render(args: &PsArgs, found: &[ListedService]) -> String {
     let with_project = has_projects(args, found);
     let mut headings = vec!["NAME", "STATE", ">CLIENTS", ">PID", ">PORT", ">UP", "KEPT"];
+    let with_address = found.iter().any(|it| address(&it.listed).is_some());
+    if with_address {
+        headings.push("ADDRESS");
+    }
     if with_project {
         headings.push("PROJECT");
     }
     let rows = found.iter().map(|it| {
         let mut row = row(&it.listed).to_vec();
+        if with_address {
+            row.push(address(&it.listed).unwrap_or_else(|| "-".to_owned()));
+        }
         if with_project {
             let project = it.project.as_ref();
             row.push(project.map_or_else(|| "-".to_owned(), |path| shown(&path.to_string_lossy())));
@@ -305,6 +312,12 @@ fn render(args: &PsArgs, found: &[ListedService]) -> String {
         row
     });
     table::render(&headings, rows.collect())
+}
+
+/// Returns the address of a service of a cluster, which may run on another host.
+fn address(listed: &ListedStatus) -> Option<String> {
+    let address = environment::cluster_address(listed.status().instance()?);
+    address.map(shown)
 }
 
 /// Returns the state, and which process is starting or stopping the service.
