@@ -117,7 +117,8 @@ impl Watches {
                 .iter()
                 .filter(|(_, (_, pidfd))| pidfd.is_none())
                 .map(|(&(pid, start), _)| Identity { pid, start })
-                .filter(|&process| !process::is_identity_alive(process))
+                // An error says nothing about the process: this one may have no free descriptor.
+                .filter(|&process| matches!(process::find(process), Ok(None)))
                 .collect();
             unwatched.iter().for_each(|&process| self.forget(process));
             dead.extend(unwatched);
@@ -132,4 +133,50 @@ fn is_without_pidfds() -> bool {
     return std::env::var_os(crate::kernel::counted::helper::tests::NO_PIDFD).is_some();
     #[cfg(not(test))]
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    use super::*;
+    use crate::process::Process;
+
+    /// The name of the test whose process has no free descriptor.
+    const WITHOUT_DESCRIPTORS: &str =
+        "keeper::watches::linux::tests::client_stays_alive_in_a_keeper_without_free_descriptors";
+
+    #[test]
+    fn client_without_pidfd_stays_alive_if_no_descriptor_is_free() {
+        let program = std::env::current_exe().unwrap();
+        let mut command = Command::new(program);
+        command.args([WITHOUT_DESCRIPTORS, "--exact", "--ignored"]);
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && text.contains("1 passed"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    #[ignore = "changes the limit of its process; another test executes it"]
+    fn client_stays_alive_in_a_keeper_without_free_descriptors() {
+        let own = Process::open(std::process::id()).unwrap().identity();
+        let mut watches = Watches::new().unwrap();
+        watches.uses_pidfds = false;
+        assert!(watches.watch(own));
+        let limit = getrlimit(Resource::Nofile);
+        let none = Rlimit {
+            current: Some(0),
+            ..limit
+        };
+        setrlimit(Resource::Nofile, none).unwrap();
+        let dead = watches.take_dead();
+        setrlimit(Resource::Nofile, limit).unwrap();
+        assert_eq!(dead, []);
+        assert_eq!(watches.without_pidfd, 1);
+    }
 }
