@@ -218,6 +218,8 @@ fn calls_after_crash(setup: &Setup) -> Result<Vec<String>> {
         .map_err(|error| format!("start strace: {error}"))?;
     wait_traced(*supervisor)?;
     holder.kill();
+    // strace exits with the supervisor, and would wait indefinitely for one that does not exit.
+    supervisor.wait_exit();
     strace.wait()?;
     calls_until_signal(&trace)
 }
