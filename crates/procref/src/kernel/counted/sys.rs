@@ -133,7 +133,18 @@ pub(crate) fn open(path: &Path, create: bool) -> io::Result<Option<OwnedFd>> {
     if create {
         flags |= OFlags::CREATE;
     }
-    match rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR) {
+    let access = Mode::RUSR | Mode::WUSR;
+    match rustix::fs::open(path, flags, access) {
+        Ok(file) if create => {
+            // The file mode mask can remove the access of this user from a new file, and then only root could open it again.
+            let stat = rustix::fs::fstat(&file)?;
+            let is_own = stat.st_uid == rustix::process::geteuid().as_raw();
+            let is_open = Mode::from_raw_mode(stat.st_mode).contains(access);
+            if is_own && !is_open && stat.st_size == 0 {
+                rustix::fs::fchmod(&file, access)?;
+            }
+            Ok(Some(file))
+        }
         Ok(file) => Ok(Some(file)),
         Err(Errno::NOENT) if !create => Ok(None),
         Err(error) => Err(error.into()),
