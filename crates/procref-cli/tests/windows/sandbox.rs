@@ -8,12 +8,13 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::windows::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio, exit, id};
+use std::sync::Once;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
 use procref::process::StopEvent;
-use procref_testkit::process::{Key, console_keys, press_ctrl};
+use procref_testkit::process::{Key, Window, console_keys, press_ctrl};
 use tempfile::TempDir;
 use windows_sys::Win32::System::Threading::CREATE_NO_WINDOW;
 
@@ -49,6 +50,25 @@ pub struct Sandbox {
     root: TempDir,
 }
 
+/// Has a window for as long as this program runs.
+///
+/// Under Wine, the first program that uses the desktop starts a process for it, which has the output of that program open, and
+/// sometimes does not exit after the last use of the desktop. If a `procref` of a test were that program, the output that the
+/// test reads would not end.
+fn use_desktop() {
+    static BEGIN: Once = Once::new();
+    BEGIN.call_once(|| {
+        let (sender, created) = channel();
+        thread::spawn(move || {
+            let window = Window::create("procref-test").unwrap();
+            sender.send(()).unwrap();
+            // Each program that broadcasts a message waits until all windows have handled it.
+            while window.wait_closed().is_ok() {}
+        });
+        created.recv().expect("a window");
+    });
+}
+
 /// The exit code and the output of a command.
 #[derive(Debug)]
 pub struct Finished {
@@ -59,6 +79,7 @@ pub struct Finished {
 
 impl Sandbox {
     pub fn new() -> Self {
+        use_desktop();
         let root = tempfile::Builder::new().prefix("procref-cli-").tempdir();
         let sandbox = Self {
             root: root.unwrap(),
