@@ -302,9 +302,15 @@ fn g2_object_is_kept_if_the_boot_id_cannot_be_read() {
     holder.leave();
     // Its supervisor was killed.
     assert!(instance.is_live());
+    let children = instance.children();
     let done = finish(&mut procref(&sandbox, None, &["gc"]));
     assert_eq!(done.code, Some(0), "{done:?}");
     instance.wait_exit();
+    // Only the supervisor would have stopped them.
+    for child in children {
+        child.kill();
+        child.wait_exit();
+    }
     go_back(&sandbox, 1);
 }
 
