@@ -52,7 +52,7 @@ fn clients_share_one_instance_until_the_last_one_ends() {
     );
     while let Some(holder) = holders.pop() {
         assert_eq!(sandbox.events(), ["started"]);
-        assert!(query_pid(port).is_ok());
+        query_pid(port).expect("an answer of the service");
         procref::process::terminate(holder.id());
         let done = finish(holder);
         assert_eq!(done.code, Some(0), "{done:?}");

@@ -163,7 +163,7 @@ fn pinned_service_lives_without_clients_until_unpinned() {
         "--json",
     ]);
     let port = json(&done)["port"].as_u64().unwrap() as u16;
-    assert!(query_pid(port).is_ok());
+    query_pid(port).expect("an answer of the service");
     let status = json(&sandbox.run(["status", "db", "--json"]));
     assert_eq!(
         (&status["pinned"], &status["clients"]),
