@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::path::{self, Path, PathBuf, is_separator};
 
 use crate::files::find::VARIABLE;
-use crate::files::template::literal;
+use crate::files::template::{OWN, literal};
 
 /// The variable that names the common runtime directory, like `--runtime-dir`.
 pub const RUNTIME_DIR: &str = "PROCREF_RUNTIME_DIR";
@@ -29,7 +29,7 @@ pub fn absolute_variables() -> Vec<(&'static str, PathBuf)> {
 pub fn absolute_program(program: &OsString) -> OsString {
     let text = program.to_string_lossy();
     let is_relative = Path::new(program).is_relative();
-    if !is_relative || !text.contains(is_separator) || text.starts_with("{dir}") {
+    if !is_relative || !text.contains(is_separator) || OWN.begins_with_dir(&text) {
         return program.clone();
     }
     match env::current_dir() {

@@ -51,8 +51,10 @@ pub fn config(bytes: &[u8]) {
         assert!(spec.start.as_ref().is_some_and(|argv| !argv.is_empty()));
         let cwd = spec.cwd.as_ref().expect("a working directory");
         assert!(cwd.is_absolute(), "{cwd:?}");
-        // `{dir}` stands for the runtime directory, which is absolute.
-        let is_absolute = |log: &Path| log.is_absolute() || log.starts_with("{dir}");
+        // `{dir}` stands for the runtime directory, which is absolute. It is a piece of text: `{dir}x` is a path beside
+        // that directory.
+        let begins_with_dir = |log: &Path| log.to_string_lossy().starts_with("{dir}");
+        let is_absolute = |log: &Path| log.is_absolute() || begins_with_dir(log);
         assert!(spec.log.iter().all(|log| is_absolute(log)), "{spec:?}");
         for other in &service.depends_on {
             assert!(read.contains(other.as_str()) || other == OF_USER, "{other}");

@@ -195,7 +195,9 @@ impl ServiceContext<'_> {
         }
         let argv = |words: &CommandWords| -> Vec<OsString> {
             let mut words = words.0.iter();
-            let program = words.next().map(|program| self.program(program, filled));
+            let program = words
+                .next()
+                .map(|program| self.program(program, AtStart(&depends_on), filled));
             program
                 .into_iter()
                 .chain(words.map(|word| filled(word)))
@@ -244,7 +246,7 @@ impl ServiceContext<'_> {
             if path.is_empty() {
                 refuse(None, format!("`{key}`: the path is empty"));
             }
-            Some(PathBuf::from(self.below_root(path, by_library)))
+            Some(PathBuf::from(self.below_root(path, OWN, by_library)))
         };
         let cwd = path("cwd", Some(keys.cwd.as_deref().unwrap_or(Path::new("."))));
         let log = path("log", keys.log.as_deref());

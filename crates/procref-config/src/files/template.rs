@@ -41,6 +41,12 @@ impl AtStart<'_> {
         self.dependency(place).is_some()
     }
 
+    /// Returns `true` if the template begins with a runtime directory, so that it is an absolute path.
+    pub fn begins_with_dir(self, template: &str) -> bool {
+        let is_dir = |name| name == "dir" || self.dependency(name).is_some_and(|it| it.1 == "dir");
+        named(template, "{", "}").is_some_and(|(name, _)| is_dir(name))
+    }
+
     /// Returns a template that is equal to `text` after these placeholders are filled in.
     pub fn literal(self, text: &str) -> String {
         let mut escaped = String::with_capacity(text.len());

@@ -95,6 +95,27 @@ fn file_with_all_keys_is_parsed() {
     assert_eq!(spec.grace.map(|time| time.as_secs()), Some(90));
 }
 
+/// Unix only, because a path that begins with `/` is not absolute on Windows.
+#[cfg(unix)]
+#[test]
+fn path_that_begins_with_a_runtime_directory_is_absolute() {
+    for (written, program, log) in [
+        ("{dir}/x", "{dir}/x", "{dir}/x"),
+        ("{dir}x/y", "{dir}x/y", "{dir}x/y"),
+        ("{{dir}}/x", "/project/{{dir}}/x", "/project/{{dir}}/x"),
+        ("./{dir}/x", "/project/{dir}/x", "/project/{dir}/x"),
+    ] {
+        let text = format!("[services.a]\nstart = ['{written}']\nlog = '{written}'");
+        let file = parse(&text).expect("a valid file");
+        let spec = spec(&file, "a");
+        assert_eq!(words(&spec.start), [program], "{written}");
+        assert_eq!(spec.log.as_deref(), Some(Path::new(log)), "{written}");
+    }
+    let of_others = "[services.a]\nstart = ['{of-user.dir}/x']\ndepends-on = ['of-user']";
+    let file = parse(of_others).expect("a valid file");
+    assert_eq!(words(&spec(&file, "a").start), ["{of-user.dir}/x"]);
+}
+
 #[test]
 fn file_is_empty_or_shared_as_a_whole() {
     assert!(parse("").expect("a valid file").services.is_empty());
@@ -232,6 +253,14 @@ fn errors_have_position_and_advice() {
         (
             "[services.a]\nstart = 'x {of-user.port}'",
             "1:11: service `a`: `{of-user.port}` is used, but `of-user` is not in `depends-on`",
+        ),
+        (
+            "[services.a]\nstart = 'x'\ndepends-on = ['of-user']\nlog = '{of-user.dir}/l'",
+            "1:11: service `a`: `log`: `{of-user.dir}` has no value here, only in `start`, `init`, `env` and `export`",
+        ),
+        (
+            "[services.a]\nstart = 'x'\ndepends-on = ['of-user']\nhealth = 'cmd:y {of-user.port}'",
+            "1:11: service `a`: `health`: `{of-user.port}` has no value here, only in `start`, `init`, `env` and `export`",
         ),
         (
             "[services.a]\nstart = 'x'\nshared = true\ndepends-on = ['b']\n[services.b]\nstart = 'y'",

@@ -3,6 +3,7 @@
 use std::path::{Component, Path, PathBuf, is_separator};
 
 use super::ServiceContext;
+use crate::files::template::AtStart;
 
 impl ServiceContext<'_> {
     /// Returns the absolute path of the data directory.
@@ -23,17 +24,27 @@ impl ServiceContext<'_> {
     }
 
     /// Makes a program's path absolute. A relative path is relative to the file.
-    pub(super) fn program(&self, program: &str, filled: impl Fn(&str) -> String) -> String {
+    pub(super) fn program(
+        &self,
+        program: &str,
+        at_start: AtStart<'_>,
+        filled: impl Fn(&str) -> String,
+    ) -> String {
         match program.contains(is_separator) {
-            true => self.below_root(program, filled),
+            true => self.below_root(program, at_start, filled),
             false => filled(program),
         }
     }
 
     /// Makes a path absolute. A path that is relative after it is filled in is relative to the file.
-    pub(super) fn below_root(&self, path: &str, filled: impl Fn(&str) -> String) -> String {
+    pub(super) fn below_root(
+        &self,
+        path: &str,
+        at_start: AtStart<'_>,
+        filled: impl Fn(&str) -> String,
+    ) -> String {
         let value = filled(path);
-        if value.starts_with("{dir}") || Path::new(&value).is_absolute() {
+        if at_start.begins_with_dir(&value) || Path::new(&value).is_absolute() {
             return value;
         }
         // Join the templates, not their values, because two joined values could look like a placeholder.

@@ -3,12 +3,17 @@
 use toml::Spanned;
 
 use super::ServiceContext;
-use crate::files::diagnostic::{most_similar, suggestion};
+use crate::files::diagnostic::{listed, most_similar, suggestion};
 use crate::files::schema::ServiceKeys;
 use crate::files::template::{places, uses};
 
+/// The keys in which placeholders of other services are filled in. The library fills in the others, and has only the
+/// values of the service itself.
+const OF_OTHERS: [&str; 4] = ["start", "init", "env", "export"];
+
 impl ServiceContext<'_> {
-    /// Reports placeholders such as `{redis.port}` of services that are not in `depends-on`.
+    /// Reports placeholders such as `{redis.port}` of services that are not in `depends-on`, and in keys in which no
+    /// placeholder of another service has a value.
     pub(super) fn check_uses(
         &self,
         keys: &ServiceKeys,
@@ -16,14 +21,18 @@ impl ServiceContext<'_> {
         mut refuse: impl FnMut(String),
     ) {
         for name in self.names {
-            if depends_on.iter().any(|it| it == name) {
-                continue;
-            }
+            let is_dependency = depends_on.iter().any(|it| it == name);
             for what in ["port", "dir"] {
                 let place = format!("{name}.{what}");
-                if texts(keys).any(|(_, text)| uses(text, &place)) {
+                let mut used = texts(keys).filter(|(_, text)| uses(text, &place));
+                if !is_dependency && used.next().is_some() {
                     refuse(format!(
                         "`{{{place}}}` is used, but `{name}` is not in `depends-on`"
+                    ));
+                } else if let Some((key, _)) = used.find(|(key, _)| !OF_OTHERS.contains(key)) {
+                    refuse(format!(
+                        "`{key}`: `{{{place}}}` has no value here, only in {}",
+                        listed(&OF_OTHERS)
                     ));
                 }
             }

@@ -4,6 +4,7 @@ use procref::Ready;
 
 use super::ServiceContext;
 use crate::files::schema::ServiceKeys;
+use crate::files::template::OWN;
 use crate::value_parsers::{self, Health, When};
 
 /// A probe of a service.
@@ -49,13 +50,15 @@ impl ServiceContext<'_> {
     fn probe(&self, text: &str, filled: impl Fn(&str) -> String) -> Result<Probe, String> {
         Ok(Probe::Text(match text.split_once(':') {
             Some(("unix", path)) if !path.is_empty() => {
-                format!("unix:{}", self.below_root(path, filled))
+                format!("unix:{}", self.below_root(path, OWN, filled))
             }
             Some(("cmd", command)) => {
                 // Each word is filled in separately, because a path may have spaces.
                 let words = value_parsers::words(command)?;
                 let mut words = words.iter();
-                let program = words.next().map(|program| self.program(program, &filled));
+                let program = words
+                    .next()
+                    .map(|program| self.program(program, OWN, &filled));
                 let program = program.unwrap_or_default();
                 let args = words.map(|word| filled(word));
                 return Ok(Probe::Command([program].into_iter().chain(args).collect()));
@@ -75,7 +78,7 @@ impl ServiceContext<'_> {
         let programs = probes.into_iter().filter_map(|(key, probe)| {
             let command = probe.as_ref()?.get_ref().strip_prefix("cmd:")?;
             let words = value_parsers::words(command).ok()?;
-            Some((key, self.program(words.first()?, &filled)))
+            Some((key, self.program(words.first()?, OWN, &filled)))
         });
         programs.collect()
     }
