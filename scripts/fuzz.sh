@@ -2,7 +2,7 @@
 # Fuzzes the parsers: `scripts/fuzz.sh [--seconds N | --runs N] [TARGET…]`.
 #
 # The script replays each target's corpus, and then mutates its inputs, guided by coverage: for N seconds (default: 60),
-# or for N runs that are the same every time. New inputs go to target/fuzz/corpus, and inputs that fail to
+# or for N runs that are the same every time. With --seconds, new inputs go to target/fuzz/corpus. Inputs that fail go to
 # fuzz/artifacts. The script needs a C++ compiler. A stable Rust compiler is enough: it accepts the flags that
 # `cargo fuzz run --sanitizer none` passes to rustc.
 #
@@ -47,18 +47,31 @@ else
     programs=target/fuzz/$host/release
 fi
 
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+log=$scratch/libfuzzer.log
+
+found_in=target/fuzz/corpus
+same_addresses=()
+if [[ $is_short == yes ]]; then
+    # libFuzzer mutates by addresses of the program, and by all inputs that it has. So both are the same in every run.
+    found_in=$scratch
+    if setarch --addr-no-randomize true 2>/dev/null; then
+        same_addresses=(setarch --addr-no-randomize)
+    else
+        printf 'fuzz.sh: this machine does not permit fixed addresses (setarch), so the inputs differ from run to run\n' >&2
+    fi
+fi
 for target in "${targets[@]}"; do
     [[ -e fuzz/fuzz_targets/$target.rs ]] || {
         printf 'fuzz.sh: there is no target %s. The targets are: %s\n' "$target" "${all[*]}" >&2
         exit 2
     }
-    found=target/fuzz/corpus/$target
+    found=$found_in/$target
     mkdir -p "$found" "fuzz/artifacts/$target"
     printf '\n--> %s  (%d s)\n' "$target" "$SECONDS"
     # An input that takes ten seconds or half a gigabyte is a fault, too.
-    "$programs/$target" "${limit[@]}" -timeout=10 -rss_limit_mb=512 -max_len=8192 \
+    "${same_addresses[@]}" "$programs/$target" "${limit[@]}" -timeout=10 -rss_limit_mb=512 -max_len=8192 \
         -artifact_prefix="fuzz/artifacts/$target/" -print_final_stats=1 \
         "$found" "fuzz/corpus/$target" 2>&1 | tee "$log"
     # Without instrumentation, libFuzzer would run all inputs and learn nothing from them.
