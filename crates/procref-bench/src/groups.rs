@@ -90,10 +90,10 @@ impl Effort {
         }
         Self {
             quick,
-            rounds: 20,
-            starts: 10,
+            rounds: 41,
+            starts: 41,
             crowd: 1000,
-            crowds: 2,
+            crowds: 5,
             seconds: 1.0,
             services: vec![1, 3, 10, 30, 100, 300, 1000, 2000],
             clients: vec![1, 10, 50, 100, 200, 1000, 5000],

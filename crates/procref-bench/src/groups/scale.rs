@@ -24,7 +24,7 @@ pub fn measure(run: &Run<'_>) -> Result<Vec<Measure>> {
 
 /// Returns the number of rounds for each point.
 fn rounds(run: &Run<'_>) -> usize {
-    if run.effort.quick { 1 } else { 3 }
+    if run.effort.quick { 1 } else { 7 }
 }
 
 /// Compares a process that holds many services with one that has undo entries on as many bare sets.
