@@ -2,6 +2,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod server;
 mod support;
 
 use std::io::{Read as _, Write as _};
@@ -369,6 +370,32 @@ fn ps_watch_prints_each_change_on_a_dumb_terminal() {
     terminal.press(CTRL_C);
     terminal.wait_exit();
     assert!(!terminal.seen.contains('\u{1b}'), "{:?}", terminal.seen);
+    sandbox.assert_stopped("db", 1);
+}
+
+#[test]
+fn ps_watch_shows_the_address_of_a_service_of_a_cluster() {
+    let sandbox = Sandbox::new();
+    sandbox.register("db");
+    let words = [PROCREF, "ps", "--watch", "--interval", "20ms"];
+    let mut terminal = AtTerminal::spawn(&sandbox, &words);
+    let local = sandbox.hold("db", &sandbox.service("db"));
+    terminal.wait_shown("ready");
+    assert!(!terminal.seen.contains("ADDRESS"), "{:?}", terminal.seen);
+    // A link sends these values.
+    let start = format!("{} 0", server::command());
+    let env = format!(
+        "{}=PROCREF_META_address=gpu-1.example:4711\nPROCREF_META_cluster_host=gpu-1",
+        server::NOTIFY_LINES
+    );
+    let options = ["--start", &start, "--ready", "notify", "--env", &env];
+    let link = sandbox.hold("model", &options.map(str::to_owned));
+    terminal.wait_shown("ADDRESS");
+    terminal.wait_shown("gpu-1.example:4711");
+    link.leave();
+    local.leave();
+    terminal.press("q");
+    assert!(terminal.wait_exit().success());
     sandbox.assert_stopped("db", 1);
 }
 

@@ -293,7 +293,7 @@ fn has_projects(args: &PsArgs, found: &[ListedService]) -> bool {
 fn render(args: &PsArgs, found: &[ListedService]) -> String {
     let with_project = has_projects(args, found);
     let mut headings = vec!["NAME", "STATE", ">CLIENTS", ">PID", ">PORT", ">UP", "KEPT"];
-    let with_address = found.iter().any(|it| address(&it.listed).is_some());
+    let with_address = has_addresses(found);
     if with_address {
         headings.push("ADDRESS");
     }
@@ -312,6 +312,11 @@ fn render(args: &PsArgs, found: &[ListedService]) -> String {
         row
     });
     table::render(&headings, rows.collect())
+}
+
+/// Returns `true` if a service of a cluster is listed.
+fn has_addresses(found: &[ListedService]) -> bool {
+    found.iter().any(|it| address(&it.listed).is_some())
 }
 
 /// Returns the address of a service of a cluster, which may run on another host.

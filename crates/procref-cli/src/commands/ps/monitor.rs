@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use crossterm::event::{self, KeyEvent, KeyEventKind};
 use procref::State;
 
-use super::{ListedService, has_projects, list, row};
+use super::{ListedService, address, has_addresses, has_projects, list, row};
 use crate::args::PsArgs;
 use crate::commands::status;
 use crate::config;
@@ -235,10 +235,13 @@ impl<'a> Monitor<'a> {
             .map(|it| (it.listed.kernel_object(), it.listed.status()))
             .collect();
         let usages = self.meter.measure(&measured);
-        let with_project = has_projects(self.args, &found);
+        let optional = Optional {
+            address: has_addresses(&found),
+            project: has_projects(self.args, &found),
+        };
         let rows = found.iter().zip(usages);
-        let rows = rows.map(|(service, usage)| screen_row(service, usage, with_project));
-        self.model.headings = headings(with_project);
+        let rows = rows.map(|(service, usage)| screen_row(service, usage, optional));
+        self.model.headings = headings(optional);
         self.model.set_rows(rows.collect());
         for service in &found {
             let listed = &service.listed;
@@ -298,24 +301,34 @@ fn lines_of(error: &Error) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
+/// Which columns that not every list needs are shown.
+#[derive(Clone, Copy, Debug)]
+struct Optional {
+    address: bool,
+    project: bool,
+}
+
 /// Returns the headings of the columns, the most important ones first.
-fn headings(with_project: bool) -> Vec<&'static str> {
+fn headings(optional: Optional) -> Vec<&'static str> {
     let mut headings = vec!["NAME", "STATE", ">CLIENTS"];
     if usage::IS_AVAILABLE {
         headings.extend([">CPU", ">MEMORY"]);
     }
     headings.extend([">UP", "KEPT", ">PID", ">PORT"]);
+    if optional.address {
+        headings.push("ADDRESS");
+    }
     if usage::IS_AVAILABLE {
         headings.push(">TIME");
     }
-    if with_project {
+    if optional.project {
         headings.push("PROJECT");
     }
     headings
 }
 
 /// Returns the row of a service, with a cell for each of the [`headings`].
-fn screen_row(service: &ListedService, usage: UsageText, with_project: bool) -> Row {
+fn screen_row(service: &ListedService, usage: UsageText, optional: Optional) -> Row {
     let listed = &service.listed;
     let status = listed.status();
     let [name, state, clients, pid, port, up, kept] = row(listed);
@@ -325,10 +338,13 @@ fn screen_row(service: &ListedService, usage: UsageText, with_project: bool) -> 
         cells.extend([usage.percent, usage.memory].map(or_dash));
     }
     cells.extend([up, kept, pid, port]);
+    if optional.address {
+        cells.push(or_dash(address(listed)));
+    }
     if usage::IS_AVAILABLE {
         cells.push(or_dash(usage.time.map(text::time)));
     }
-    if with_project {
+    if optional.project {
         let project = service.project.as_ref();
         cells.push(or_dash(project.map(|path| shown(&path.to_string_lossy()))));
     }
