@@ -199,8 +199,8 @@ async fn link_needs_a_certificate_that_the_members_trust() {
     link.stop();
 
     for (url, reason) in [
-        (url("wrong-ca.pem", "client"), "invalid peer certificate"),
-        (url("ca.pem", "stranger"), "gave no answer"),
+        (url("wrong-ca.pem", "client"), "(check that `ca`"),
+        (url("ca.pem", "stranger"), "(check that `cert` and `key`"),
         (cluster.url(""), "gave no answer"),
     ] {
         let (status, text) = host.start(&url, &["--wait-timeout", "1s"], SERVICE).wait();

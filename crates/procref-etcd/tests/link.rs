@@ -344,7 +344,13 @@ fn link_fails_with_the_reason_when_it_cannot_begin() {
             "etcd://127.0.0.1:1",
             vec!["--wait-timeout", "500ms"],
             1,
-            "gave no answer",
+            "Connection refused (os error 111) (check the address, and that the member runs)",
+        ),
+        (
+            "etcd://nowhere.invalid",
+            vec!["--wait-timeout", "500ms"],
+            1,
+            "(check the name of the member)",
         ),
         (
             "etcd://127.0.0.1:1?ttl=3s",

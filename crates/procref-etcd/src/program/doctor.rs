@@ -9,7 +9,7 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 use super::DoctorArguments;
 use crate::cluster::Cluster;
 use crate::error::Result;
-use crate::registry::etcd::cause_text;
+use crate::registry::etcd::{advice, cause_text};
 use crate::timing::Timing;
 
 /// The oldest version of etcd that is tested.
@@ -68,10 +68,12 @@ pub(super) async fn run(arguments: DoctorArguments) -> Result<ExitCode> {
                 reached += 1;
                 working = Some(client);
             }
-            Err(cause) => findings.error(format_args!(
-                "{endpoint}: {} (check the address, that the member runs, and the credentials)",
-                cause_text(&cause)
-            )),
+            Err(cause) => {
+                let cause = cause_text(&cause);
+                let advice = advice(&cause)
+                    .unwrap_or("check the address, that the member runs, and the credentials");
+                findings.error(format_args!("{endpoint}: {cause} ({advice})"));
+            }
         }
     }
     if let Some(mut client) = working {

@@ -1,6 +1,7 @@
 //! `procref-etcd link`.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::future::pending;
 use std::hash::{BuildHasher as _, RandomState};
 use std::process::ExitCode;
@@ -119,6 +120,8 @@ fn session() -> Lease {
 struct Contact {
     answered: Cell<Instant>,
     error: RefCell<Option<String>>,
+    /// The errors since the last answer.
+    reported: RefCell<BTreeSet<String>>,
     refused: watch::Sender<bool>,
 }
 
@@ -127,6 +130,7 @@ impl Contact {
         Self {
             answered: Cell::new(Instant::now()),
             error: RefCell::new(None),
+            reported: RefCell::default(),
             refused: watch::Sender::new(false),
         }
     }
@@ -134,11 +138,13 @@ impl Contact {
     fn answer(&self) {
         self.answered.set(Instant::now());
         self.error.replace(None);
+        self.reported.borrow_mut().clear();
     }
 
     fn failure(&self, error: &Unknown) {
         let text = error.to_string();
-        if self.error.borrow().as_ref() != Some(&text) {
+        // Once, because several members and their errors alternate.
+        if self.reported.borrow_mut().insert(text.clone()) {
             report(&text);
             notify::status(&text);
         }

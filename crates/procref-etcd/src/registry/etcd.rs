@@ -78,6 +78,7 @@ impl fmt::Display for Unknown {
             keys,
             cause,
         } = self;
+        let cause = cause_text(cause);
         let (what, advice) = match self.is_refused() {
             true => (
                 "refused access to",
@@ -85,30 +86,66 @@ impl fmt::Display for Unknown {
             ),
             false => (
                 "gave no answer for",
-                "check the address, and that the cluster has a quorum",
+                advice(&cause).unwrap_or("check the address, and that the cluster has a quorum"),
             ),
         };
-        write!(f, "etcd at {endpoint} {what} the keys below {keys}: ")?;
-        write!(f, "{}", cause_text(cause))?;
-        write!(f, " ({advice})")
+        write!(
+            f,
+            "etcd at {endpoint} {what} the keys below {keys}: {cause} ({advice})"
+        )
     }
 }
 
 impl std::error::Error for Unknown {}
 
-/// Returns the message of an error, with the messages of its sources.
+/// Returns the message of an error, with its first cause if the message does not contain it.
 pub(crate) fn cause_text(error: &etcd_client::Error) -> String {
-    let mut text = match error {
-        etcd_client::Error::GRpcStatus(status) => status.message().to_owned(),
-        error => error.to_string(),
+    use etcd_client::Error::{GRpcStatus, TransportError};
+    // The error of the client does not return its source.
+    let (mut text, mut source) = match error {
+        GRpcStatus(status) => (
+            status.message().to_owned(),
+            std::error::Error::source(status),
+        ),
+        TransportError(cause) => (cause.to_string(), std::error::Error::source(cause)),
+        error => (error.to_string(), None),
     };
-    // The cause of a connection that could not be made is the source of its error.
-    let mut source = std::error::Error::source(error);
+    let mut first = None;
     while let Some(cause) = source {
-        text += &format!(": {cause}");
+        first = Some(cause.to_string());
         source = cause.source();
     }
+    if let Some(first) = first.filter(|first| !text.contains(first)) {
+        text += &format!(": {first}");
+    }
     text
+}
+
+/// Returns what the user can do about a request without an answer. Returns `None` if the cause is not known.
+pub(crate) fn advice(cause: &str) -> Option<&'static str> {
+    // The messages of rustls, tonic and h2. Another version of them only makes the advice less exact.
+    let advices = [
+        (
+            "invalid peer certificate",
+            "check that `ca` is the authority of the members, and that their certificates have this name",
+        ),
+        (
+            "alert",
+            "check that `cert` and `key` are of an authority that the members trust",
+        ),
+        (
+            "tls",
+            "check that the members use TLS; if they do not, write etcd://",
+        ),
+        ("dns error", "check the name of the member"),
+        ("refused", "check the address, and that the member runs"),
+        (
+            "http2",
+            "check that this is the port of etcd for clients; if the members use TLS, write etcds://",
+        ),
+    ];
+    let found = advices.iter().find(|(part, _)| cause.contains(part));
+    found.map(|(_, advice)| *advice)
 }
 
 impl Etcd {
