@@ -37,6 +37,9 @@ pub(crate) const COMMAND: &str = "fuse";
 /// How much later than the link itself the fuse ends the link. This is part of the time for the latency.
 const STUCK: Millis = 200;
 
+/// A time that no clock reaches. The fuse can add to it.
+pub(crate) const NEVER: Millis = Millis::MAX / 2;
+
 /// The fuse of this link.
 #[derive(Debug)]
 pub(crate) struct Fuse {

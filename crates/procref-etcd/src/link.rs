@@ -44,6 +44,8 @@ pub enum Action {
         /// When the fuse kills what is left of that service.
         kill: Millis,
     },
+    /// Disarm the fuse until its next times, because the link has no reference.
+    Disarm,
     /// Start the service on this host with this fencing token. The fuse is armed already.
     Start(i64),
     /// Stop the service on this host.
@@ -312,16 +314,27 @@ impl Link {
             Request::Leave { lease, .. } => {
                 self.held = None;
                 actions.push(Action::Revoke(lease));
-                let outcome = match (self.stop, &self.joined) {
-                    (true, _) => Outcome::Released,
-                    (false, Some(_)) => Outcome::ServiceGone,
-                    // Only this makes a link give up that waits for an instance.
-                    (false, None) => Outcome::NeedsForget,
-                };
-                self.end(outcome, actions);
+                self.left(actions);
             }
             Request::Clear { .. } => {}
         }
+    }
+
+    /// Ends the link that has released its reference, or begins again.
+    fn left(&mut self, actions: &mut Vec<Action>) {
+        let outcome = match (self.stop, &self.joined) {
+            (true, _) => Outcome::Released,
+            // The instance stopped between the join and the next read. No client knows it, so the link joins or starts
+            // the next one, as `acquire` does on one host.
+            (false, Some(_)) if !self.announced && self.serving.is_none() => {
+                self.joined = None;
+                return actions.push(Action::Disarm);
+            }
+            (false, Some(_)) => Outcome::ServiceGone,
+            // Only this makes a link give up that waits for an instance.
+            (false, None) => Outcome::NeedsForget,
+        };
+        self.end(outcome, actions);
     }
 
     /// Records a reference that a request has taken. Without an instance, the link waits for one.

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::cluster::PASSWORD;
 use crate::drive::Surroundings;
 use crate::error::{Error, Result};
-use crate::fuse::Fuse;
+use crate::fuse::{Fuse, NEVER};
 use crate::link::{Action, Event};
 use crate::notify;
 use crate::timing::Millis;
@@ -205,6 +205,9 @@ impl Surroundings for Host {
         match action {
             Action::Fuse { link, kill } => {
                 self.fuse.send_replace(Some([link, kill]));
+            }
+            Action::Disarm => {
+                self.fuse.send_replace(Some([NEVER; 2]));
             }
             Action::Start(fence) => {
                 let (sender, stop) = oneshot::channel();

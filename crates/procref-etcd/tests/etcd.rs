@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 use common::{Cluster, TTL};
 use procref_etcd::drive::{Surroundings, drive, now};
 use procref_etcd::link::{Action, Event, Link, Outcome};
+use procref_etcd::registry::etcd::{Etcd, Unknown};
 use procref_etcd::registry::{Found, Instance, Lease, Registry, Reply, Request, State, View};
 use procref_etcd::timing::Timing;
 use rustix::process::Signal;
 use tokio::sync::{mpsc, watch};
+
 /// What the service itself would log, for all hosts.
 #[derive(Default)]
 struct Log {
@@ -66,6 +68,50 @@ impl Surroundings for Host {
     }
 }
 
+/// The keys for a link.
+struct Keys {
+    own: Etcd,
+    /// The host whose instance begins to stop between the join of the link and its next read, its lease, and its instance.
+    other: Option<(Etcd, Lease, Found)>,
+}
+
+impl Registry for Keys {
+    type Unknown = Unknown;
+
+    async fn perform(&mut self, request: &Request) -> Result<Reply, Unknown> {
+        let reply = self.own.perform(request).await?;
+        let is_joined = matches!((request, &reply), (Request::Join { .. }, Reply::Done(_)));
+        if let Some((mut other, lease, found)) = self.other.take_if(|_| is_joined) {
+            let stopping = Found {
+                instance: instance("b", State::Stopping),
+                fence: found.fence,
+            };
+            let publish = Request::Publish {
+                lease,
+                found,
+                instance: stopping.instance.clone(),
+            };
+            assert!(matches!(other.perform(&publish).await?, Reply::Done(_)));
+            tokio::spawn(async move {
+                // The service needs its time to stop.
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let found = Some(stopping);
+                let left = other.perform(&Request::Leave { lease, found }).await;
+                assert!(matches!(left, Ok(Reply::Done(_))));
+            });
+        }
+        Ok(reply)
+    }
+
+    fn revoke(&mut self, lease: Lease) {
+        self.own.revoke(lease);
+    }
+
+    async fn changed(&mut self) {
+        self.own.changed().await;
+    }
+}
+
 /// A link that runs in a task.
 struct Running {
     sender: mpsc::UnboundedSender<Event>,
@@ -81,8 +127,15 @@ impl Running {
         session: Lease,
         log: &Arc<Log>,
     ) -> Self {
+        let keys = Keys {
+            own: cluster.registry(service, name),
+            other: None,
+        };
+        Self::start_with(keys, name, session, log)
+    }
+
+    fn start_with(mut registry: Keys, name: &str, session: Lease, log: &Arc<Log>) -> Self {
         let timing = Timing::new(Some(TTL), Duration::from_millis(500)).unwrap();
-        let mut registry = cluster.registry(service, name);
         let mut link = Link::new(timing, name, session << 24, false);
         let (sender, events) = mpsc::unbounded_channel();
         let (announce, announced) = watch::channel(None);
@@ -299,6 +352,36 @@ async fn g1_hosts_that_race_start_one_service_at_a_time() {
         View::default(),
         "keys are left"
     );
+}
+
+#[tokio::test]
+async fn link_starts_the_next_instance_when_the_first_stops_before_the_link_is_ready() {
+    let cluster = Cluster::start(1).await;
+    let mut other = cluster.registry("db", "b");
+    let (lease, ready) = (7 << 24, instance("b", State::Ready));
+    let enter = Request::Enter {
+        replaces: None,
+        lease,
+        instance: ready.clone(),
+    };
+    let Ok(Reply::Done(fence)) = other.perform(&enter).await else {
+        panic!("no instance");
+    };
+    let found = Found {
+        instance: ready,
+        fence,
+    };
+    let keys = Keys {
+        own: cluster.registry("db", "a"),
+        other: Some((other, lease, found)),
+    };
+    let log = Arc::new(Log::default());
+    let mut link = Running::start_with(keys, "a", 1, &log);
+    let next = link.announced().await.expect("the next instance");
+    assert_eq!(next.instance.host, "a");
+    assert!(next.fence > fence, "the token does not grow");
+    assert_eq!(link.stop().await, Outcome::Released);
+    assert_eq!(cluster.view("db", "c").await, View::default());
 }
 
 #[tokio::test]

@@ -106,8 +106,12 @@ struct World {
     keys: Keys,
     hosts: Vec<Host>,
     last_fence: i64,
+    /// How many instances were started.
+    starts: u32,
     /// Whether a link that had waited for an instance became ready.
     answered: bool,
+    /// Whether a link became ready whose first instance had stopped before that.
+    begun_again: bool,
 }
 
 impl World {
@@ -118,6 +122,7 @@ impl World {
             link: None,
             announced: false,
             waiting: false,
+            begins_again: false,
             paused: false,
             cut: false,
             wire: Wire::Idle,
@@ -140,7 +145,9 @@ impl World {
             keys,
             hosts,
             last_fence: 0,
+            starts: 0,
             answered: false,
+            begun_again: false,
         }
     }
 
@@ -268,7 +275,7 @@ impl World {
                 let timing = self.timing();
                 let host = &mut self.hosts[number];
                 host.links += 1;
-                let session = (number as Lease * 16 + Lease::from(host.links)) << 24;
+                let session = (number as Lease * 256 + Lease::from(host.links)) << 24;
                 let link = Link::new(timing, &host.name, session, false);
                 let may_run = self.at.is_none_or(|at| at == number)
                     || self.mistake == Some(Mistake::RunsElsewhere);
@@ -333,6 +340,10 @@ impl World {
                 self.link_step(number, Event::Stop)?;
             }
             Move::Crash(number) | Move::Die(number) => self.service_dies(number)?,
+            Move::Burn(number) if !self.faulty && self.hosts[number].link.is_some() => {
+                let name = &self.hosts[number].name;
+                return Err(format!("the fuse of {name} fires without a fault"));
+            }
             Move::Burn(number) | Move::Kill(number) => self.hosts[number].lose_link(self.now),
             Move::Pause(number) => self.hosts[number].paused = true,
             Move::Resume(number) => self.hosts[number].paused = false,
@@ -384,6 +395,10 @@ impl World {
                     host.start = Some(fence);
                     self.start_service(number)?;
                 }
+                Action::Disarm => {
+                    host.fuse = None;
+                    host.begins_again = true;
+                }
                 Action::StopService => {
                     host.stop_service(now);
                     if self.mistake == Some(Mistake::StopNotAwaited) {
@@ -397,12 +412,20 @@ impl World {
                 Action::Wait => host.waiting = true,
                 Action::Announce(_) => {
                     self.answered |= std::mem::take(&mut host.waiting);
+                    self.begun_again |= std::mem::take(&mut host.begins_again);
                     host.announced = true;
                 }
                 Action::Keep(_) | Action::Revoke(_) => {}
                 Action::Exit(outcome) => {
                     if outcome == Outcome::Lost && !self.faulty {
                         return Err(format!("{} lost its reference without a fault", host.name));
+                    }
+                    let has_served = host
+                        .link
+                        .as_ref()
+                        .is_some_and(|link| link.serving.is_some());
+                    if outcome == Outcome::ServiceGone && !host.announced && !has_served {
+                        return Err(format!("{} gives up before it was ready", host.name));
                     }
                     host.lose_link(now);
                 }
@@ -437,6 +460,7 @@ impl World {
             ));
         }
         self.last_fence = fence;
+        self.starts += 1;
         self.hosts[number].service = Some(Service {
             fence,
             dies_at: None,

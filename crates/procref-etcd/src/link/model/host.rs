@@ -28,6 +28,8 @@ pub(super) struct Host {
     pub(super) announced: bool,
     /// The link waits until another host has started the service.
     pub(super) waiting: bool,
+    /// The link has left an instance that stopped before the link was ready.
+    pub(super) begins_again: bool,
     pub(super) paused: bool,
     pub(super) cut: bool,
     pub(super) wire: Wire,
@@ -90,6 +92,7 @@ impl Host {
         self.link = None;
         self.announced = false;
         self.waiting = false;
+        self.begins_again = false;
         self.paused = false;
         self.fuse = None;
         self.tell_exited = false;
