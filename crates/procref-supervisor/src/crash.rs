@@ -36,7 +36,7 @@ pub struct CrashPoint {
 macro_rules! points {
     ($($(#[$meta:meta])* $site:ident { $($name:ident,)* })*) => {
         /// A step after which a test can kill the process.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Point {
             $($($name,)*)*
         }

@@ -13,7 +13,7 @@ use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, m
 
 use crate::semset::layout::{Values, slot};
 use crate::semset::signal_safe::{Refused, SetCalls, SetResult, SignalSafeSet};
-use crate::semset::steps::{MAX_OPS, Op, Wait};
+use crate::semset::steps::{LONGEST, Op, Wait};
 
 /// The number of a set, as `semget` returns it. It identifies the set as long as the set exists.
 #[derive(Clone, Copy, Debug)]
@@ -119,33 +119,54 @@ fn timespec(limit: Duration) -> libc::timespec {
     }
 }
 
+/// An array of operations in the form in which the kernel reads it.
+pub struct RawArray {
+    ops: [libc::sembuf; LONGEST],
+    length: usize,
+}
+
+impl RawArray {
+    /// Returns `E2BIG` if there are more than [`LONGEST`] operations.
+    pub fn new(ops: &[Op], wait: Wait) -> Result<Self, Errno> {
+        let mut array = [libc::sembuf {
+            sem_num: 0,
+            sem_op: 0,
+            sem_flg: 0,
+        }; LONGEST];
+        let length = ops.len();
+        let used = array.get_mut(..length).ok_or(Errno::TOOBIG)?;
+        for (raw, op) in used.iter_mut().zip(ops) {
+            let undo = if op.undo { libc::SEM_UNDO } else { 0 };
+            let no_wait = if wait == Wait::No || op.nowait {
+                libc::IPC_NOWAIT
+            } else {
+                0
+            };
+            *raw = libc::sembuf {
+                sem_num: op.slot,
+                sem_op: op.delta,
+                sem_flg: (no_wait | undo) as libc::c_short,
+            };
+        }
+        Ok(Self { ops: array, length })
+    }
+
+    /// Performs the array.
+    pub fn perform(&self, id: SetId) -> Result<(), Errno> {
+        self.call(id, ptr::null())
+    }
+
+    fn call(&self, id: SetId, limit: *const libc::timespec) -> Result<(), Errno> {
+        let ops = self.ops.as_ptr().cast_mut();
+        // SAFETY: `ops` has `length` initialized elements (checked in `new`), which `semtimedop` only reads. `limit` is
+        // null, or points to a timespec that outlives the call: a local variable of `operate_within`, or a `Limit` that
+        // `operate_until` borrows. The kernel copies it once.
+        check(unsafe { semtimedop(id.number(), ops, self.length, limit) }).map(drop)
+    }
+}
+
 fn call(id: SetId, ops: &[Op], wait: Wait, limit: *const libc::timespec) -> Result<(), Errno> {
-    let mut array = [libc::sembuf {
-        sem_num: 0,
-        sem_op: 0,
-        sem_flg: 0,
-    }; MAX_OPS];
-    for (raw, op) in array.iter_mut().zip(ops) {
-        let undo = if op.undo { libc::SEM_UNDO } else { 0 };
-        let no_wait = if wait == Wait::No || op.nowait {
-            libc::IPC_NOWAIT
-        } else {
-            0
-        };
-        *raw = libc::sembuf {
-            sem_num: op.slot,
-            sem_op: op.delta,
-            sem_flg: (no_wait | undo) as libc::c_short,
-        };
-    }
-    let count = ops.len();
-    if count > MAX_OPS {
-        return Err(Errno::TOOBIG);
-    }
-    // SAFETY: `array` has at least `count` initialized elements (checked above), which `semtimedop` only reads. `limit`
-    // is null, or points to a timespec that outlives the call: a local variable of `operate_within`, or a `Limit` that
-    // `operate_until` borrows. The kernel copies it once.
-    check(unsafe { semtimedop(id.number(), array.as_mut_ptr(), count, limit) }).map(drop)
+    RawArray::new(ops, wait)?.call(id, limit)
 }
 
 /// The pages of the buffer that a supervisor keeps. Null in every other process.

@@ -61,6 +61,7 @@ pub(crate) mod health;
 pub(crate) mod pin;
 pub(crate) mod platform;
 pub(crate) mod recursion;
+mod rejoin;
 pub(crate) mod release;
 pub(crate) mod resolved_instance;
 pub(crate) mod shared_wait;

@@ -43,6 +43,7 @@
 //! ready when they are first polled.
 
 use std::future::Future;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -173,11 +174,28 @@ pub(crate) enum Supervised {
 /// A step that returns a `bool` returns `true` if it happened, and `false` if one of its conditions did not hold. In
 /// that case it changed nothing.
 pub(crate) trait Object: Send + Sync + 'static {
+    /// Data that a client keeps with an instance, to join the instance again.
+    type Rejoin: Send + Sync + 'static;
+
     fn snapshot(&self) -> impl Future<Output = Step<Snapshot>> + Send;
 
     /// Takes a reference if a process holds one and no process holds the lock. With
     /// [`Supervised::Yes`], also requires a living supervisor.
     fn join(&self, supervised: Supervised) -> impl Future<Output = Step<bool>> + Send;
+
+    /// Like [`join`](Self::join), but also requires that the object has this instance with this generation, and no other
+    /// state of it. The instance was read from this object before.
+    ///
+    /// Also returns `false` if this kernel cannot check that in one step. The caller then joins, and reads the object.
+    fn rejoin(
+        &self,
+        _: &Instance,
+        _generation: u16,
+        _: Supervised,
+        _: &OnceLock<Self::Rejoin>,
+    ) -> impl Future<Output = Step<bool>> + Send {
+        std::future::ready(Ok(false))
+    }
 
     /// Sleeps until no process holds the lock. All sleepers wake together.
     ///

@@ -251,19 +251,21 @@ impl SharedService {
     pub fn acquire_blocking(&self) -> Result<ServiceHandle> {
         let client = self.client();
         recursion::check_callback(&client)?;
+        let supervised = self.config.supervised();
+        // A join without a health check runs no callback, and neither does a wait for the start of another client. So
+        // neither needs a runtime, which would cost more than the join itself.
+        let needs_runtime = self.config.health.is_some();
+        let join = || acquire::try_join(&client, &self.config, supervised);
+        if !needs_runtime {
+            if let Some(handle) = pollster::block_on(join())? {
+                return Ok(ServiceHandle::new(handle));
+            }
+        }
         let mut waiting = Waiting::new(&client, self.config.patience());
-        if self.config.health.is_none() {
-            // A join without a health check runs no callback, and neither does a wait for the start of another client.
-            // So neither needs a runtime, which would cost more than the join itself.
-            let supervised = self.config.supervised();
-            loop {
-                if let Some(handle) = pollster::block_on(self.join(supervised))? {
-                    waiting.finish();
-                    return Ok(handle);
-                }
-                if !wait_ready::wait_unlocked_here(&client, &mut waiting)? {
-                    break;
-                }
+        while !needs_runtime && wait_ready::wait_unlocked_here(&client, &mut waiting)? {
+            if let Some(handle) = pollster::block_on(join())? {
+                waiting.finish();
+                return Ok(ServiceHandle::new(handle));
             }
         }
         let acquired = runtime::block_on(self.acquire_on(&client, waiting, Caller::Thread));
@@ -296,11 +298,7 @@ impl SharedService {
     ///   client has no health check.
     /// - [`Error::TooManyClients`](crate::Error::TooManyClients), and those of [`count`](Self::count).
     pub async fn try_join(&self) -> Result<Option<ServiceHandle>> {
-        self.join(Supervised::No).await
-    }
-
-    async fn join(&self, supervised: Supervised) -> Result<Option<ServiceHandle>> {
-        let joined = acquire::try_join(&self.client(), &self.config, supervised).await?;
+        let joined = acquire::try_join(&self.client(), &self.config, Supervised::No).await?;
         Ok(joined.map(ServiceHandle::new))
     }
 

@@ -41,18 +41,18 @@ struct Counts {
 fn limits(contender: Contender) -> Counts {
     match contender {
         Contender::Command => Counts {
-            first_calls: 16,
-            again_calls: 9,
+            first_calls: 15,
+            again_calls: 4,
             crash_calls: 7,
-            first_instructions: 145_000,
-            again_instructions: 100_000,
+            first_instructions: 149_000,
+            again_instructions: 62_000,
         },
         _ => Counts {
-            first_calls: 14,
-            again_calls: 7,
+            first_calls: 13,
+            again_calls: 4,
             crash_calls: 12,
-            first_instructions: 127_000,
-            again_instructions: 83_000,
+            first_instructions: 131_000,
+            again_instructions: 60_000,
         },
     }
 }

@@ -56,6 +56,22 @@ pub fn digests_in(values: &Values) -> (u128, u128) {
     (unpack(values, slot::NAMESPACE), unpack(values, slot::NAME))
 }
 
+/// The slots that distinguish the set of one service from those of others: 30 bits of the digests, almost as many as the
+/// key has.
+pub const OWNER_SLOTS: [u16; 2] = [slot::NAMESPACE.start, slot::NAME.start];
+
+/// The slots that distinguish an instance and its state from all others of its set. Port and linger do not change after
+/// READY. The other slots of PID and START would only matter if two instances had the same generation, started at the
+/// same moment of a cycle of 124 days, and had pids that differ by a multiple of 32,768. Generations repeat after 32,767
+/// instances of one set.
+pub const INSTANCE_SLOTS: [u16; 5] = [
+    slot::GENERATION,
+    slot::FLAGS,
+    slot::PID.start,
+    slot::START.start,
+    slot::START.start + 1,
+];
+
 /// Writes a number into slots of 15 bits, lowest bits first.
 pub fn pack(values: &mut Values, slots: Range<u16>, number: u128) {
     for (index, slot) in slots.enumerate() {

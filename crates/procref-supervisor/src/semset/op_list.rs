@@ -3,34 +3,51 @@
 //! They are built without allocation, because a supervisor must not allocate.
 
 use super::layout::{Values, slot};
-use super::steps::{MAX_OPS, Op, RELEASE_LOCK, RETIRE, UNLOCKED, op};
+use super::steps::{LONGEST, Op, RELEASE_LOCK, RETIRE, op};
 use crate::state::Ended;
 use crate::state::Lock;
 
-/// An array of up to [`MAX_OPS`] operations.
+/// An array of up to [`LONGEST`] operations.
 pub struct OpList {
-    ops: [Op; MAX_OPS],
+    ops: [Op; LONGEST],
     length: usize,
 }
 
 impl OpList {
     fn empty() -> Self {
         Self {
-            ops: [UNLOCKED; MAX_OPS],
+            // All zeros, which are written fastest.
+            ops: [op(0, 0); LONGEST],
             length: 0,
         }
     }
 
-    /// Returns an array with more operations at its end.
-    pub fn concat(ops: &[Op], more: &[Op]) -> Self {
+    /// Returns the array of all these operations.
+    pub fn concat<const PARTS: usize>(parts: [&[Op]; PARTS]) -> Self {
         let mut all = Self::empty();
-        ops.iter().chain(more).for_each(|&op| all.push(op));
+        for part in parts {
+            all.extend(part);
+        }
         all
+    }
+
+    /// Returns an array that requires that the slots have these values, and changes nothing.
+    pub fn requiring(values: &Values, slots: impl IntoIterator<Item = u16>) -> Self {
+        let mut list = Self::empty();
+        for slot in slots {
+            let value = values[slot as usize] as i16;
+            // The first operation is refused if the slot is lower, and the second one if it is higher.
+            match value {
+                0 => list.push(op(slot, 0)),
+                _ => list.extend(&[op(slot, -value), op(slot, 0), op(slot, value)]),
+            }
+        }
+        list
     }
 
     /// Returns the array by which a supervisor retires and stores the exit status of the service.
     pub fn retirement(lock: Lock, ended: Option<Ended>) -> Self {
-        let mut list = Self::concat(&[RETIRE], &[]);
+        let mut list = Self::concat([&[RETIRE]]);
         if lock == Lock::Release {
             list.push(RELEASE_LOCK);
         }
@@ -72,9 +89,14 @@ impl OpList {
     }
 
     fn push(&mut self, op: Op) {
-        if let Some(next) = self.ops.get_mut(self.length) {
-            *next = op;
-            self.length += 1;
+        self.extend(&[op]);
+    }
+
+    fn extend(&mut self, ops: &[Op]) {
+        let end = self.length + ops.len();
+        if let Some(room) = self.ops.get_mut(self.length..end) {
+            room.copy_from_slice(ops);
+            self.length = end;
         }
     }
 

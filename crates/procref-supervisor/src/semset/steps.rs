@@ -6,8 +6,13 @@
 
 use super::layout::{MAX_VALUE, slot};
 
-/// The length of the longest array: the slots of an instance, those of the limit, and the lock.
+/// The length of the longest array that every kernel performs: the slots of an instance, those of the limit, and the
+/// lock.
 pub const MAX_OPS: usize = 18;
+
+/// The length of the longest array of all: a join that checks owner and instance of the set. A kernel may refuse arrays
+/// that are longer than [`MAX_OPS`].
+pub const LONGEST: usize = 28;
 
 /// One operation of an array. A delta of 0 means "must be 0".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

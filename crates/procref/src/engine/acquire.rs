@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! acquire:   the process has a reference     -> count one more handle, check health, done
+//!            rejoin the known instance       -> check health, done
 //!            join, the instance serves       -> check health, done
 //!            join refused because of a lock  -> wait until it is unlocked, retry
 //!            no client to join               -> enter: take lock and reference in one step
@@ -12,18 +13,19 @@
 //!            start or recovery fails         -> release, return the error
 //! ```
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use super::client::{Access, Client};
+use super::client::{Access, Client, Shortcut};
 use super::config::Config;
 use super::describe::{Description, describe_whole};
 use super::handle::HandleInner;
 use super::health::{Seen, is_usable};
 use super::platform::{Caller, ObjectOf, Platform, find_identity};
 use super::recursion;
+use super::rejoin::{Rejoined, rejoin};
 use super::resolved_instance::ResolvedInstance;
 use super::shared_wait::SharedWait;
-use super::transition::Transition;
+use super::transition::{Rejoining, Transition};
 use super::unhealthy::{Unhealthy, serving_instance};
 use super::waiting::Waiting;
 use crate::crash::{self, Point};
@@ -39,26 +41,34 @@ pub(crate) async fn acquire<W: Platform>(
     caller: Caller,
 ) -> Result<HandleInner<W>> {
     recursion::check_callback(client)?;
-    let mut rejected = None;
-    let mut unhealthy = None;
-    let permit = loop {
-        match client.access(rejected).await {
-            Access::Exclusive(permit) => break permit,
-            Access::Shared(current) => {
-                let handle = HandleInner::new(client, config, current);
-                if is_usable(client, config, handle.current(), Seen::Before).await? {
-                    waiting.finish();
-                    return Ok(handle);
-                }
-                rejected = Some(Unhealthy::of(handle.current()));
-                // Keep the handle until this future has the permit. If it were dropped here, it could be the
-                // last handle of this process, and would stop the service.
-                unhealthy = Some(handle);
-            }
+    let mut shared = None;
+    let mut rejoined = Rejoined::No;
+    match client.shortcut() {
+        Shortcut::Shared(current) => shared = Some(HandleInner::new(client, config, current)),
+        Shortcut::Rejoin {
+            permit,
+            known,
+            object,
+        } => {
+            let rejoining = Rejoining::new(permit, object, config);
+            let supervised = config.supervised();
+            rejoined = rejoin(rejoining, client, config, known, supervised, Point::Joined).await?;
+        }
+        Shortcut::None => {}
+    }
+    let accessed = match rejoined {
+        Rejoined::Handle(handle) => Accessed::Handle(handle),
+        Rejoined::Unusable(transition, rejected) => Accessed::Exclusive(transition, Some(rejected)),
+        Rejoined::No => access(client, config, shared).await?,
+    };
+    let (mut transition, mut rejected) = match accessed {
+        Accessed::Exclusive(transition, rejected) => (transition, rejected),
+        Accessed::Handle(handle) => {
+            waiting.finish();
+            return Ok(handle);
         }
     };
-    let mut transition = Transition::begin(permit, config).called_by(caller);
-    drop(unhealthy);
+    transition = transition.called_by(caller);
     loop {
         match transition.attempt(&mut rejected, &mut waiting).await {
             Ok(Some(current)) => {
@@ -96,6 +106,42 @@ pub(crate) async fn acquire<W: Platform>(
     }
 }
 
+/// The access of an acquire to the service within its process.
+enum Accessed<W: Platform> {
+    /// One more handle on the reference that the process holds already.
+    Handle(HandleInner<W>),
+    /// The permit, and the instance that this client has found unhealthy.
+    Exclusive(Transition<W>, Option<Unhealthy>),
+}
+
+async fn access<W: Platform>(
+    client: &Arc<Client<W>>,
+    config: &Arc<Config>,
+    mut shared: Option<HandleInner<W>>,
+) -> Result<Accessed<W>> {
+    let mut rejected = None;
+    let mut unhealthy = None;
+    let permit = loop {
+        let handle = match shared.take() {
+            Some(handle) => handle,
+            None => match client.access(rejected).await {
+                Access::Exclusive(permit) => break permit,
+                Access::Shared(current) => HandleInner::new(client, config, current),
+            },
+        };
+        if is_usable(client, config, handle.current(), Seen::Before).await? {
+            return Ok(Accessed::Handle(handle));
+        }
+        rejected = Some(Unhealthy::of(handle.current()));
+        // Keep the handle until this future has the permit. If it were dropped here, it could be the
+        // last handle of this process, and would stop the service.
+        unhealthy = Some(handle);
+    };
+    let transition = Transition::begin(permit, config);
+    drop(unhealthy);
+    Ok(Accessed::Exclusive(transition, rejected))
+}
+
 /// Joins the service if an instance serves, is healthy and has the required supervision. Never starts, stops
 /// or waits.
 pub(crate) async fn try_join<W: Platform>(
@@ -103,10 +149,29 @@ pub(crate) async fn try_join<W: Platform>(
     config: &Arc<Config>,
     supervised: Supervised,
 ) -> Result<Option<HandleInner<W>>> {
-    if let Some(current) = client.share() {
-        let handle = HandleInner::new(client, config, current);
-        let healthy = is_usable(client, config, handle.current(), Seen::Before).await?;
-        return Ok(healthy.then_some(handle));
+    match client.shortcut() {
+        Shortcut::Shared(current) => {
+            let handle = HandleInner::new(client, config, current);
+            let healthy = is_usable(client, config, handle.current(), Seen::Before).await?;
+            return Ok(healthy.then_some(handle));
+        }
+        Shortcut::Rejoin {
+            permit,
+            known,
+            object,
+        } => {
+            let rejoining = Rejoining::new(permit, object, config);
+            let point = Point::TryJoined;
+            match rejoin(rejoining, client, config, known, supervised, point).await? {
+                Rejoined::Handle(handle) => return Ok(Some(handle)),
+                Rejoined::Unusable(transition, _) => {
+                    transition.release_after_failure().await;
+                    return Ok(None);
+                }
+                Rejoined::No => {}
+            }
+        }
+        Shortcut::None => {}
     }
     let Some(permit) = client.try_permit() else {
         return Ok(None);
@@ -368,6 +433,7 @@ impl<W: Platform> Transition<W> {
             definition,
             process,
             death: SharedWait::default(),
+            rejoin: OnceLock::new(),
         });
         Ok((current, Seen::Now))
     }

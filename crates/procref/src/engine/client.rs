@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::platform::{Blocker, ObjectOf, Platform};
 use super::resolved_instance::ResolvedInstance;
@@ -29,6 +29,8 @@ pub(crate) struct Client<W: Platform> {
     /// At the fork, a thread that does not exist in the child may have held the mutex.
     epoch: u64,
     state: Mutex<State<W>>,
+    /// The time at which a rejoin has checked the size of the log.
+    log_checked: Mutex<Option<Instant>>,
     /// Number of acquires that may wait for starts of other processes.
     waiting: AtomicUsize,
     /// The thread that waits until the lock is free.
@@ -54,6 +56,10 @@ struct State<W: Platform> {
     wakers: Wakers,
 }
 
+/// Interval at which a client that joins an instance again and again checks the size of the log. It is also the longest
+/// interval of the supervisor.
+const LOG_CHECKS: Duration = Duration::from_secs(1);
+
 impl<W: Platform> State<W> {
     fn release_permit(&mut self) -> Vec<Waker> {
         self.permit_taken = false;
@@ -77,7 +83,28 @@ pub(crate) enum Dropped<W: Platform> {
     /// Other handles of this process remain, or the process holds no reference.
     NotLast,
     /// It was the last handle. The caller must release the reference.
-    Last(Permit<W>),
+    Last(LastHandle<W>),
+}
+
+/// The reference of the last handle, which was dropped.
+pub(crate) struct LastHandle<W: Platform> {
+    pub(crate) permit: Permit<W>,
+    pub(super) object: Option<Arc<ObjectOf<W>>>,
+    /// `true` if procref executed the program of the instance. `None` if no instance is known.
+    pub(super) command: Option<bool>,
+}
+
+/// What a client can do without waiting.
+pub(super) enum Shortcut<W: Platform> {
+    /// One more handle on the reference that the process holds already.
+    Shared(Arc<ResolvedInstance<W>>),
+    /// Join an instance that the client knows.
+    Rejoin {
+        permit: Permit<W>,
+        known: Arc<ResolvedInstance<W>>,
+        object: Arc<ObjectOf<W>>,
+    },
+    None,
 }
 
 impl<W: Platform> Client<W> {
@@ -94,6 +121,7 @@ impl<W: Platform> Client<W> {
                 permit_taken: false,
                 wakers: Wakers::default(),
             }),
+            log_checked: Mutex::new(None),
             waiting: AtomicUsize::new(0),
             unlock: SharedWait::default(),
             removal: SharedWait::default(),
@@ -112,14 +140,6 @@ impl<W: Platform> Client<W> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts one more handle, if the process holds a reference.
-    pub(crate) fn share(&self) -> Option<Arc<ResolvedInstance<W>>> {
-        let mut state = self.state();
-        let current = state.shareable()?;
-        state.handles += 1;
-        Some(current)
-    }
-
     /// Subtracts one from the number of handles.
     pub(crate) fn drop_handle(self: &Arc<Self>) -> Dropped<W> {
         let mut state = self.state();
@@ -131,10 +151,14 @@ impl<W: Platform> Client<W> {
         }
         state.referenced = false;
         state.permit_taken = true;
-        Dropped::Last(Permit {
-            client: Arc::clone(self),
-            counted: false,
-            released: false,
+        Dropped::Last(LastHandle {
+            permit: Permit {
+                client: Arc::clone(self),
+                counted: false,
+                released: false,
+            },
+            object: state.object.clone(),
+            command: state.current.as_ref().map(|it| it.instance.command),
         })
     }
 
@@ -160,6 +184,44 @@ impl<W: Platform> Client<W> {
     /// Takes the permit, unless another future has it.
     pub(crate) fn try_permit(self: &Arc<Self>) -> Option<Permit<W>> {
         self.take_permit(&mut self.state())
+    }
+
+    /// Counts one more handle if the process holds a reference. If not, takes the permit if it is free and this client
+    /// knows an instance that it can join.
+    pub(super) fn shortcut(self: &Arc<Self>) -> Shortcut<W> {
+        let mut state = self.state();
+        let Some(known) = state.current.clone() else {
+            return Shortcut::None;
+        };
+        if state.referenced {
+            state.handles += 1;
+            return Shortcut::Shared(known);
+        }
+        let Some(object) = state.object.clone() else {
+            return Shortcut::None;
+        };
+        match self.take_permit(&mut state) {
+            Some(permit) => Shortcut::Rejoin {
+                permit,
+                known,
+                object,
+            },
+            None => Shortcut::None,
+        }
+    }
+
+    /// Returns `true` at most once in [`LOG_CHECKS`].
+    pub(super) fn is_log_check_due(&self) -> bool {
+        let now = Instant::now();
+        let mut last = self
+            .log_checked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let due = last.is_none_or(|last| now.duration_since(last) >= LOG_CHECKS);
+        if due {
+            *last = Some(now);
+        }
+        due
     }
 
     fn take_permit(self: &Arc<Self>, state: &mut State<W>) -> Option<Permit<W>> {
@@ -304,12 +366,22 @@ impl<W: Platform> Permit<W> {
     }
 
     /// Turns the permit into a handle on `current`.
-    pub(crate) fn finish(mut self, current: Arc<ResolvedInstance<W>>) {
-        let mut state = self.client.state();
-        state.current = Some(current);
-        state.referenced = true;
-        // The count for the permit becomes the count for the handle.
-        self.counted = false;
+    pub(crate) fn finish(self, current: Arc<ResolvedInstance<W>>) {
+        self.client.state().current = Some(current);
+        self.finish_known();
+    }
+
+    /// Turns the permit into a handle on the instance that was resolved last.
+    pub(super) fn finish_known(mut self) {
+        let wakers = {
+            let mut state = self.client.state();
+            state.referenced = true;
+            // The count for the permit becomes the count for the handle.
+            self.counted = false;
+            self.released = true;
+            state.release_permit()
+        };
+        wakers.into_iter().for_each(runtime::wake);
     }
 
     /// Takes the reference from the client, if this process has no other handle. Returns `true` if so: the caller must

@@ -7,7 +7,7 @@ use super::config::Config;
 use super::platform::Platform;
 use super::release::Release;
 use super::resolved_instance::ResolvedInstance;
-use super::transition::Transition;
+use super::transition::{Transition, try_leave};
 use crate::error::{Error, Result};
 
 /// A handle: one count of its process's reference.
@@ -82,12 +82,11 @@ impl<W: Platform> HandleInner<W> {
         }
         match self.client.drop_handle() {
             Dropped::NotLast => None,
-            Dropped::Last(permit) => {
-                let mut transition = Transition::of_last_handle(permit, &self.config);
-                match transition.try_release() {
-                    true => None,
-                    false => transition.begin_release(),
+            Dropped::Last(last) => {
+                if try_leave(&last) {
+                    return None;
                 }
+                Transition::of_last_handle(last.permit, &self.config).begin_release()
             }
         }
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use crate::command::{ServiceCommand, StopPolicy, StopSignal};
+use crate::crash::Point;
 use crate::error::{Error, Result};
 use crate::kernel::{Instance, Kernel, Snapshot, Step};
 use crate::key::ServiceKey;
@@ -45,6 +46,10 @@ pub(crate) trait Platform: ServiceFiles + Clone + Send + Sync + 'static {
     fn epoch(&self) -> u64;
 
     fn own_pid(&self) -> u32;
+
+    /// Notes which join the engine makes next. Only the model uses this: the same join at another place of the engine has
+    /// other steps after it, so a client at one place is in another state than a client at the other.
+    fn note_join(&self, _: Point) {}
 
     /// Returns the process that has this pid now. Returns `None` if no process has it, or the process is dead.
     fn find_process(

@@ -53,23 +53,6 @@ impl<W: Platform> Transition<W> {
         }
     }
 
-    /// Releases the reference if one step is enough, because other processes hold a reference, too, or a
-    /// supervisor stops the service. This is the common case. It needs no future that could outlive its
-    /// caller.
-    pub(super) fn try_release(&mut self) -> bool {
-        if !self.use_known_object() {
-            return false;
-        }
-        let known = self.permit().known();
-        let to_supervisor = known.is_some_and(|current| current.instance.command);
-        let left = if to_supervisor {
-            poll_once(self.leave_to_supervisor(Point::LeftToSupervisor))
-        } else {
-            poll_once(self.leave(Point::Left))
-        };
-        matches!(left, Poll::Ready(Ok(true)))
-    }
-
     /// Releases everything, and stops the service if no other process uses it.
     ///
     /// Only foreign code panics here: a `tracing` subscriber or the caller's waker. The panic is resumed

@@ -1,12 +1,12 @@
 //! An instance as a client knows it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use super::platform::{Platform, ServiceProcess as _};
+use super::platform::{ObjectOf, Platform, ServiceProcess as _};
 use super::shared_wait::SharedWait;
 use crate::info::ServiceInfo;
-use crate::kernel::Instance;
+use crate::kernel::{Instance, Object};
 
 /// An instance with its process and its metadata.
 pub(crate) struct ResolvedInstance<W: Platform> {
@@ -21,6 +21,8 @@ pub(crate) struct ResolvedInstance<W: Platform> {
     pub(crate) process: Option<Arc<W::Process>>,
     /// The thread that waits for the process to exit.
     pub(crate) death: SharedWait,
+    /// The step that joins this instance again.
+    pub(crate) rejoin: OnceLock<<ObjectOf<W> as Object>::Rejoin>,
 }
 
 impl<W: Platform> ResolvedInstance<W> {

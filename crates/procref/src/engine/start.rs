@@ -1,6 +1,6 @@
 //! Starts or recovers an instance, with the lock held.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::config::{Orphan, RecoverFn, StartFn, callback_error};
@@ -114,6 +114,7 @@ impl<W: Platform> Transition<W> {
             definition: self.config.definition.clone(),
             process,
             death: SharedWait::default(),
+            rejoin: OnceLock::new(),
         };
         match self.publish(object, &candidate, callback).await {
             Ok(instance) => {

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -205,6 +205,7 @@ impl<W: Platform> Transition<W> {
             definition: self.config.definition.clone(),
             process,
             death: SharedWait::default(),
+            rejoin: OnceLock::new(),
         };
         let verified = {
             let verified = pin!(self.verify_executed(&starting, &candidate, callback, deadline));

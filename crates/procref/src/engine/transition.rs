@@ -1,15 +1,18 @@
 //! A change of the service by this process: a start, a stop, a recovery, a join or a leave.
 
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 
-use super::client::{Client, Permit};
+use super::client::{Client, LastHandle, Permit};
 use super::config::Config;
+use super::handle::HandleInner;
 use super::platform::{Caller, ObjectOf, Platform};
+use super::resolved_instance::ResolvedInstance;
 use crate::crash::{self, Point};
 use crate::error::Result;
 use crate::info::ServiceInfo;
 use crate::kernel::{Fault, Instance, Lock, Missing, Object, Step, Supervised};
-use crate::runtime::BoxFuture;
+use crate::runtime::{BoxFuture, poll_once};
 
 /// The right of one future to change the service, with everything that the future holds: the client's permit, the
 /// reference in the kernel, and the transition lock.
@@ -171,12 +174,6 @@ impl<W: Platform> Transition<W> {
         Ok(self.object.clone())
     }
 
-    /// Uses the client's object if it is open already. Returns `false` if it is not.
-    pub(super) fn use_known_object(&mut self) -> bool {
-        self.object = self.client().known_object();
-        self.object.is_some()
-    }
-
     fn opened(&self) -> Step<Arc<ObjectOf<W>>> {
         self.object.clone().ok_or(Fault::Removed)
     }
@@ -195,7 +192,9 @@ impl<W: Platform> Transition<W> {
 /// A step that returns `false` was refused and changed nothing.
 impl<W: Platform> Transition<W> {
     pub(super) async fn join(&mut self, supervised: Supervised, point: Point) -> Step<bool> {
-        let joined = self.opened()?.join(supervised).await?;
+        let object = self.opened()?;
+        self.client().platform.note_join(point);
+        let joined = object.join(supervised).await?;
         if joined {
             self.reference = true;
             crash::point(point);
@@ -315,6 +314,95 @@ impl<W: Platform> Transition<W> {
         self.forget();
         Ok(())
     }
+}
+
+/// A client that joins the instance that it knows. It has the permit and, after its step, the reference.
+///
+/// This is what a [`Transition`] begins with. It costs less, because most clients need nothing more.
+pub(super) struct Rejoining<'a, W: Platform> {
+    /// `None` once another value has taken it over.
+    permit: Option<Permit<W>>,
+    object: Arc<ObjectOf<W>>,
+    config: &'a Arc<Config>,
+    joined: bool,
+}
+
+impl<'a, W: Platform> Rejoining<'a, W> {
+    pub(super) fn new(
+        permit: Permit<W>,
+        object: Arc<ObjectOf<W>>,
+        config: &'a Arc<Config>,
+    ) -> Self {
+        Self {
+            permit: Some(permit),
+            object,
+            config,
+            joined: false,
+        }
+    }
+
+    /// Joins, if the object still has the instance. A step that returns `false` was refused and changed nothing.
+    pub(super) async fn join(
+        &mut self,
+        known: &ResolvedInstance<W>,
+        supervised: Supervised,
+        point: Point,
+    ) -> Step<bool> {
+        let (instance, generation) = (&known.instance, known.generation);
+        if let Some(permit) = &self.permit {
+            permit.client().platform.note_join(point);
+        }
+        let joining = self
+            .object
+            .rejoin(instance, generation, supervised, &known.rejoin);
+        self.joined = joining.await?;
+        if self.joined {
+            crash::point(point);
+        }
+        Ok(self.joined)
+    }
+
+    /// Turns the permit and the reference into a handle.
+    pub(super) fn finish(mut self, known: Arc<ResolvedInstance<W>>) -> HandleInner<W> {
+        let permit = self.permit.take().expect(PRESENT);
+        let handle = HandleInner::new(permit.client(), self.config, known);
+        permit.finish_known();
+        handle
+    }
+
+    pub(super) fn into_transition(mut self) -> Transition<W> {
+        let permit = self.permit.take().expect(PRESENT);
+        Transition::new(permit, self.config, self.joined, false)
+    }
+}
+
+impl<W: Platform> Drop for Rejoining<'_, W> {
+    /// Releases the reference, if the step has taken it.
+    fn drop(&mut self) {
+        if let Some(permit) = self.permit.take().filter(|_| self.joined) {
+            drop(Transition::new(permit, self.config, true, false));
+        }
+    }
+}
+
+/// Releases the reference of the last handle if one step is enough, because other processes hold a reference, too, or a
+/// supervisor stops the service. This is the common case. It needs no future that could outlive its caller.
+pub(super) fn try_leave<W: Platform>(dropped: &LastHandle<W>) -> bool {
+    let (Some(object), Some(to_supervisor)) = (&dropped.object, dropped.command) else {
+        return false;
+    };
+    let (left, point) = match to_supervisor {
+        true => (
+            poll_once(object.leave_to_supervisor()),
+            Point::LeftToSupervisor,
+        ),
+        false => (poll_once(object.leave()), Point::Left),
+    };
+    let left = matches!(left, Poll::Ready(Ok(true)));
+    if left {
+        crash::point(point);
+    }
+    left
 }
 
 const PRESENT: &str = "the permit is taken only when the transition ends";

@@ -6,7 +6,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -85,6 +85,12 @@ async fn perform(object: &impl Object, ask: &str) -> String {
         "enter" => text(object.try_enter().await),
         "join" => text(object.join(Supervised::No).await),
         "join supervised" => text(object.join(Supervised::Yes).await),
+        "rejoin" => text(rejoin(object, &instance(), 1).await),
+        "rejoin the next" => text(rejoin(object, &instance(), 2).await),
+        "rejoin another" => {
+            let identity = Identity { pid: 7, start: 10 };
+            text(rejoin(object, &Instance::plain(identity, 80), 1).await)
+        }
         "lock" => text(object.try_lock().await),
         "unlock" => done(object.unlock().await),
         "unlock to supervisor" => text(object.unlock_to_supervisor().await),
@@ -121,6 +127,13 @@ async fn perform(object: &impl Object, ask: &str) -> String {
         })),
         other => panic!("no such step: {other}"),
     }
+}
+
+async fn rejoin<O: Object>(object: &O, known: &Instance, generation: u16) -> Step<bool> {
+    let kept = OnceLock::new();
+    object
+        .rejoin(known, generation, Supervised::No, &kept)
+        .await
 }
 
 // --- the contract ---------------------------------------------------------------
@@ -211,6 +224,35 @@ fn leave_fails_for_the_last_client(harness: &impl Harness) {
     assert_state(&mut one, 0, true);
     assert_eq!(other.ask("clear"), "done");
     assert_eq!(other.ask("remove"), "done");
+}
+
+fn rejoin_requires_the_known_instance(harness: &impl Harness) {
+    let mut one = started(harness);
+    let mut other = harness.process();
+    let before = one.ask("snapshot");
+    for ask in ["rejoin another", "rejoin the next"] {
+        assert_eq!(other.ask(ask), "false");
+    }
+    assert_eq!(
+        one.ask("snapshot"),
+        before,
+        "a refused step changes nothing"
+    );
+    // A kernel may be unable to check the instance in one step.
+    if other.ask("rejoin") == "true" {
+        assert_state(&mut one, 2, false);
+        assert_eq!(other.ask("leave"), "true");
+    }
+    assert_state(&mut one, 1, false);
+    assert_eq!(one.ask("lock"), "true");
+    assert_eq!(other.ask("rejoin"), "false", "it is locked");
+    assert_eq!(one.ask("stop"), "done");
+    assert_eq!(one.ask("unlock"), "done");
+    assert_eq!(other.ask("rejoin"), "false", "the instance is stopping");
+    assert_eq!(one.ask("leave last"), "true");
+    assert_eq!(other.ask("rejoin"), "false", "no client is left");
+    assert_eq!(one.ask("clear"), "done");
+    assert_eq!(one.ask("remove"), "done");
 }
 
 fn abandon_releases_both_when_others_remain(harness: &impl Harness) {
@@ -309,6 +351,7 @@ on_every_kernel! {
     g2_dead_process_holds_no_reference_and_no_lock,
     announced_limit_stays_until_the_next_one,
     leave_fails_for_the_last_client,
+    rejoin_requires_the_known_instance,
     abandon_releases_both_when_others_remain,
     leave_last_fails_while_pinned,
     recount_requires_the_exact_count,

@@ -149,9 +149,45 @@ macro_rules! either {
     };
 }
 
+/// An array of operations for the kernel of an object.
+pub(crate) enum NativePrepared {
+    SystemV(<SysvArray as SemArray>::Prepared),
+    Keeper(<Arc<RemoteArray> as SemArray>::Prepared),
+}
+
 impl SemArray for NativeArray {
+    type Prepared = NativePrepared;
+
     async fn operate(&self, operation: &'static str, ops: &[Op], wait: Wait) -> Step<bool> {
         either!(self, array => array.operate(operation, ops, wait).await)
+    }
+
+    fn prepare(&self, ops: &[Op]) -> NativePrepared {
+        match self {
+            Self::SystemV { array, .. } => NativePrepared::SystemV(array.prepare(ops)),
+            Self::Keeper(array) => NativePrepared::Keeper(array.prepare(ops)),
+        }
+    }
+
+    async fn operate_on_own(
+        &self,
+        operation: &'static str,
+        prepared: &NativePrepared,
+    ) -> Step<bool> {
+        match (self, prepared) {
+            (Self::SystemV { array, .. }, NativePrepared::SystemV(ops)) => {
+                array.operate_on_own(operation, ops).await
+            }
+            (Self::Keeper(array), NativePrepared::Keeper(ops)) => {
+                array.operate_on_own(operation, ops).await
+            }
+            // Since the array was prepared, the namespace has chosen another kernel.
+            _ => Ok(false),
+        }
+    }
+
+    fn has_long_arrays(&self) -> bool {
+        either!(self, array => array.has_long_arrays())
     }
 
     fn operate_within(

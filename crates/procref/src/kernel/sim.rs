@@ -184,6 +184,16 @@ impl<C: TableCalls> SimArray<C> {
 }
 
 impl<C: TableCalls> SemArray for SimArray<C> {
+    type Prepared = Vec<Op>;
+
+    fn prepare(&self, ops: &[Op]) -> Vec<Op> {
+        ops.to_vec()
+    }
+
+    async fn operate_on_own(&self, operation: &'static str, ops: &Vec<Op>) -> Step<bool> {
+        self.operate(operation, ops, Wait::No).await
+    }
+
     async fn operate(&self, operation: &'static str, ops: &[Op], wait: Wait) -> Step<bool> {
         match self.calls.operate(self.id, operation, ops, wait).await {
             Outcome::Done => Ok(true),
@@ -191,6 +201,10 @@ impl<C: TableCalls> SemArray for SimArray<C> {
             Outcome::Gone => Err(Fault::Removed),
             Outcome::OutOfRange => Err(self.refused(operation, "out of range")),
         }
+    }
+
+    fn has_long_arrays(&self) -> bool {
+        true
     }
 
     async fn values(&self) -> Step<Values> {

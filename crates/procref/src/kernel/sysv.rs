@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use procref_supervisor::raw_calls::RawCalls;
+use procref_supervisor::raw_calls::{RawArray, RawCalls};
 use procref_supervisor::semset::signal_safe::SignalSafeSet;
 
 use super::semset::{self, MAX_OPS, MAX_VALUE, Op, OpenArray, SemArray, Set, Values, Wait, slot};
@@ -238,6 +238,9 @@ impl SysvArray {
 }
 
 impl SemArray for SysvArray {
+    /// `None` stands for an array that is too long.
+    type Prepared = Option<RawArray>;
+
     async fn operate(&self, operation: &'static str, ops: &[Op], wait: Wait) -> Step<bool> {
         self.check_own(operation)?;
         loop {
@@ -251,6 +254,26 @@ impl SemArray for SysvArray {
                 },
             }
         }
+    }
+
+    fn prepare(&self, ops: &[Op]) -> Self::Prepared {
+        RawArray::new(ops, Wait::No).ok()
+    }
+
+    async fn operate_on_own(&self, operation: &'static str, array: &Self::Prepared) -> Step<bool> {
+        let done = match array {
+            Some(array) => self.call(operation, |id| sys::perform(id, array))?,
+            None => false,
+        };
+        if !done {
+            // The array does not show whether the set of this id is another one, or only has other values.
+            self.check_own(operation)?;
+        }
+        Ok(done)
+    }
+
+    fn has_long_arrays(&self) -> bool {
+        true
     }
 
     fn operate_within(

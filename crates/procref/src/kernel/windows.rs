@@ -168,6 +168,8 @@ impl WindowsObject {
 }
 
 impl Object for WindowsObject {
+    type Rejoin = ();
+
     async fn snapshot(&self) -> Step<Snapshot> {
         self.0.step("read the object", |step| step.snapshot())
     }

@@ -9,7 +9,8 @@ use super::mutations::Mutation;
 use super::process_table::{Proc, ProcId};
 use super::runner::Spawned;
 use super::scenario::Scenario;
-use super::yield_points::{Point, PointId};
+use super::yield_points::{Point as YieldPoint, PointId};
+use crate::crash::Point;
 use crate::kernel::semset::slot;
 use crate::kernel::sim::Table;
 use crate::process::Identity;
@@ -46,7 +47,7 @@ pub(super) struct Machine {
     /// The process that made the last step.
     pub(super) last: Option<ProcId>,
     pub(super) scenario: std::sync::Arc<Scenario>,
-    pub(super) points: BTreeMap<PointId, Point>,
+    pub(super) points: BTreeMap<PointId, YieldPoint>,
     pub(super) granted: Option<PointId>,
     /// `true` while a step must be ready at once, because the engine drops the future otherwise.
     pub(super) at_once: bool,
@@ -58,6 +59,8 @@ pub(super) struct Machine {
     pub(super) trace: Option<Vec<String>>,
     /// The instance that each client has read last.
     pub(super) named: BTreeMap<ProcId, Identity>,
+    /// The join that the running task makes next, named by its place in the engine. Never set between two steps.
+    pub(super) joins_at: Option<(ProcId, Point)>,
     /// Number of tasks of each process.
     pub(super) live: BTreeMap<ProcId, i32>,
     /// For mutations: the values that each client has read last, and the process that has just taken the
@@ -118,6 +121,7 @@ impl Machine {
             violation: None,
             trace: traced.then(Vec::new),
             named: BTreeMap::new(),
+            joins_at: None,
             live: BTreeMap::new(),
             looks: BTreeMap::new(),
             locked_just_now: None,

@@ -13,6 +13,7 @@ use super::runner::Spawned;
 use super::starting_service::{SimProcess, SimStartingService};
 use super::yield_points::Until;
 use crate::command::{ServiceCommand, StopPolicy};
+use crate::crash::Point;
 use crate::engine::platform::{Blocker, Caller, FailedCheck, ObjectOf, Platform, ServiceFiles};
 use crate::error::{Error, Result};
 use crate::kernel::Snapshot;
@@ -41,6 +42,10 @@ impl Platform for Sim {
 
     fn own_pid(&self) -> u32 {
         self.lock().pid(self.id)
+    }
+
+    fn note_join(&self, at: Point) {
+        self.lock().joins_at = Some((self.id, at));
     }
 
     async fn find_process(&self, pid: u32) -> Result<Option<(Identity, SimProcess)>> {

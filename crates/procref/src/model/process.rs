@@ -120,8 +120,15 @@ impl Process {
     fn before(&self, set: SetId, operation: &'static str, ops: &[Op]) {
         let mut machine = self.lock();
         let leaving = machine.client(self.id).round == RELEASE_HANDLE;
+        let noted = machine.joins_at.take();
         match operation {
-            step::JOIN => machine.begin_round(self.id, step::JOIN, &(set, ops)),
+            // The steps after a join depend on its place in the engine. A retry with another holder slot has no place,
+            // and belongs to the round of the first try.
+            step::JOIN => {
+                if let Some((_, at)) = noted.filter(|(id, _)| *id == self.id) {
+                    machine.begin_round(self.id, step::JOIN, &(at, set, ops));
+                }
+            }
             // If the step is refused, the client searches a free slot and retries.
             step::LEAVE if leaving => {
                 machine.begin_round(self.id, RELEASE_HANDLE, &(set, step::LEAVE))

@@ -37,6 +37,9 @@ impl Wakers {
     /// Returns all wakers, to be woken.
     #[must_use = "wake them after the lock is released"]
     pub(crate) fn take(&mut self) -> Vec<Waker> {
+        if self.wakers.is_empty() {
+            return Vec::new();
+        }
         std::mem::take(&mut self.wakers).into_values().collect()
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::pin;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Wake};
 
@@ -39,13 +40,14 @@ fn client_in_use() -> HostClient {
         definition: BTreeMap::new(),
         process: None,
         death: SharedWait::default(),
+        rejoin: OnceLock::new(),
     }));
     client
 }
 
 fn drop_last_handle(client: &HostClient) -> Permit<Host> {
     match client.drop_handle() {
-        Dropped::Last(permit) => permit,
+        Dropped::Last(last) => last.permit,
         Dropped::NotLast => panic!("it was the last handle"),
     }
 }
@@ -55,7 +57,7 @@ fn last_handle_unshares_the_reference_when_dropped() {
     let client = client_in_use();
     let permit = drop_last_handle(&client);
     assert!(client.try_permit().is_none());
-    assert!(client.share().is_none());
+    assert!(matches!(client.shortcut(), Shortcut::None));
     drop(permit);
     assert!(!take_permit(&client).has_other_handles());
 }
@@ -69,7 +71,7 @@ fn reference_is_taken_and_unshared_only_without_other_handles() {
     assert!(matches!(client.drop_handle(), Dropped::NotLast));
     assert!(permit.take_if_last());
     assert!(!permit.is_referenced() && !permit.has_other_handles());
-    assert!(client.share().is_none());
+    assert!(matches!(client.shortcut(), Shortcut::None));
     drop(permit);
     assert!(!take_permit(&client).has_other_handles());
 }
@@ -80,7 +82,7 @@ fn reference_is_lost_when_its_object_is_removed() {
     let permit = take_permit(&client);
     permit.forget_object();
     assert!(!permit.is_referenced());
-    assert!(client.share().is_none());
+    assert!(matches!(client.shortcut(), Shortcut::None));
     // The client holds no reference, so its last handle has none to release.
     drop(permit);
     assert!(matches!(client.drop_handle(), Dropped::NotLast));

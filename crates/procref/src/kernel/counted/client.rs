@@ -349,12 +349,27 @@ impl OpenArray for Arc<RemoteArray> {
 }
 
 impl SemArray for Arc<RemoteArray> {
+    type Prepared = Vec<Op>;
+
+    fn prepare(&self, ops: &[Op]) -> Vec<Op> {
+        ops.to_vec()
+    }
+
+    async fn operate_on_own(&self, operation: &'static str, ops: &Vec<Op>) -> Step<bool> {
+        self.operate(operation, ops, Wait::No).await
+    }
+
     async fn operate(&self, operation: &'static str, ops: &[Op], wait: Wait) -> Step<bool> {
         if wait == Wait::Yes {
             return self.wait(operation, ops, None);
         }
         let response = self.call(operation, Call::Operate(ops.to_vec()))?;
         Ok(response.reply == Reply::Done)
+    }
+
+    /// A request has room for [`MAX_OPS`](super::super::semset::MAX_OPS) operations.
+    fn has_long_arrays(&self) -> bool {
+        false
     }
 
     fn operate_within(

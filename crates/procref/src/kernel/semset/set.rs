@@ -1,11 +1,15 @@
 //! The steps as the engine calls them.
 
 use std::future::Future;
-use std::sync::atomic::Ordering;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::holders::{HolderSlot, READS, TRIES, free_slot, is_possible};
-use super::layout::{Values, decode, digests_in, encode, encode_stopping, pack, pack_limit, slot};
+use super::layout::{
+    INSTANCE_SLOTS, OWNER_SLOTS, Values, decode, digests_in, encode, encode_stopping, pack,
+    pack_limit, slot,
+};
 use super::op_list::OpList;
 use super::steps::*;
 use crate::kernel::{Fault, Lock, Object, Step, Supervised};
@@ -15,6 +19,9 @@ use crate::name::Digest;
 
 /// The primitive calls on one set.
 pub(crate) trait SemArray: Send + Sync + 'static {
+    /// An array in the form that this kernel reads.
+    type Prepared: Send + Sync + 'static;
+
     /// Performs all operations atomically, or none.
     ///
     /// If they cannot be performed now, sleeps until they can, or returns `false` if `wait` is [`Wait::No`].
@@ -24,6 +31,21 @@ pub(crate) trait SemArray: Send + Sync + 'static {
         ops: &[Op],
         wait: Wait,
     ) -> impl Future<Output = Step<bool>> + Send;
+
+    /// Converts an array for [`operate_on_own`](Self::operate_on_own). A client does this once for an array that it
+    /// performs again and again.
+    fn prepare(&self, ops: &[Op]) -> Self::Prepared;
+
+    /// Performs an array that checks by itself whether the set is that of the service ([`OWNER_SLOTS`]). Returns
+    /// `false` if the array cannot be performed now, or is too long for this kernel.
+    fn operate_on_own(
+        &self,
+        operation: &'static str,
+        array: &Self::Prepared,
+    ) -> impl Future<Output = Step<bool>> + Send;
+
+    /// Returns `true` if arrays may be longer than [`MAX_OPS`].
+    fn has_long_arrays(&self) -> bool;
 
     /// Performs all operations atomically, or none. Sleeps on this thread until they can be performed, at
     /// most `limit`.
@@ -72,18 +94,45 @@ pub(crate) enum Owner {
 }
 
 /// The set of one service.
-pub(crate) struct Set<A> {
+pub(crate) struct Set<A: SemArray> {
     array: A,
     digests: (Digest, Digest),
     holder: HolderSlot,
+    /// Requires that the set names this service.
+    owner: OpList,
+    /// `true` if the set was read when it named this service. That never changes.
+    claimed: AtomicBool,
+    /// The array of the first release.
+    release: OnceLock<Release<A>>,
+}
+
+/// The array that releases a reference.
+struct Release<A: SemArray> {
+    operation: &'static str,
+    holder: u16,
+    array: A::Prepared,
+}
+
+/// The array that joins one instance again.
+pub(crate) struct Rejoin<A: SemArray> {
+    supervised: Supervised,
+    holder: u16,
+    array: A::Prepared,
 }
 
 impl<A: SemArray> Set<A> {
     pub(crate) fn new(array: A, key: &ServiceKey) -> Self {
+        let digests = key.digests();
+        let mut values = [0; slot::COUNT as usize];
+        pack(&mut values, slot::NAMESPACE, digests.0.bits().into());
+        pack(&mut values, slot::NAME, digests.1.bits().into());
         Self {
             array,
-            digests: key.digests(),
+            digests,
             holder: HolderSlot::default(),
+            owner: OpList::requiring(&values, OWNER_SLOTS),
+            claimed: AtomicBool::new(false),
+            release: OnceLock::new(),
         }
     }
 
@@ -99,7 +148,10 @@ impl<A: SemArray> Set<A> {
     pub(crate) fn owner_of(&self, values: &Values) -> Owner {
         match digests_in(values) {
             (0, 0) => Owner::Unclaimed,
-            (space, name) if (space, name) == self.digest_bits() => Owner::This,
+            (space, name) if (space, name) == self.digest_bits() => {
+                self.claimed.store(true, Ordering::Relaxed);
+                Owner::This
+            }
             _ => Owner::Other,
         }
     }
@@ -120,6 +172,25 @@ impl<A: SemArray> Set<A> {
 
     async fn try_once(&self, operation: &'static str, ops: &[Op]) -> Step<bool> {
         self.array.operate(operation, ops, Wait::No).await
+    }
+
+    /// Performs a step with the operations on a holder slot.
+    ///
+    /// In a set that names this service, the array itself checks that. This costs less than the call that reads the
+    /// key of the set.
+    async fn try_named(&self, operation: &'static str, ops: &[Op], name: &[Op]) -> Step<bool> {
+        if self.claimed.load(Ordering::Relaxed) && self.array.has_long_arrays() {
+            let array = self.prepare_own(ops, name);
+            return self.array.operate_on_own(operation, &array).await;
+        }
+        let ops = OpList::concat([ops, name]);
+        self.try_once(operation, ops.ops()).await
+    }
+
+    /// Returns the array of a step that checks by itself whether the set names this service.
+    fn prepare_own(&self, ops: &[Op], name: &[Op]) -> A::Prepared {
+        let ops = OpList::concat([ops, self.owner.ops(), name]);
+        self.array.prepare(ops.ops())
     }
 
     /// Performs a step that cannot fail, because this process holds the lock or a reference.
@@ -153,6 +224,8 @@ impl<A: SemArray> Set<A> {
 }
 
 impl<A: SemArray> Object for Set<A> {
+    type Rejoin = Rejoin<A>;
+
     async fn snapshot(&self) -> Step<Snapshot> {
         let values = self.array.values().await?;
         self.note_free_slot(&values);
@@ -160,11 +233,40 @@ impl<A: SemArray> Object for Set<A> {
     }
 
     async fn join(&self, supervised: Supervised) -> Step<bool> {
-        let ops: &[Op] = match supervised {
-            Supervised::Yes => &JOIN_SUPERVISED,
-            Supervised::No => &JOIN,
+        self.take_reference(JOIN_STEP, join_ops(supervised)).await
+    }
+
+    /// One array joins and checks owner and instance, so it needs neither a read of the set nor the check of its key.
+    async fn rejoin(
+        &self,
+        instance: &Instance,
+        generation: u16,
+        supervised: Supervised,
+        kept: &OnceLock<Rejoin<A>>,
+    ) -> Step<bool> {
+        // A client without a name reads the set at each join, to find a free one.
+        let holder = self.holder.first_choice(|| self.array.own_pid());
+        let (Some(holder), true) = (holder, self.array.has_long_arrays()) else {
+            return Ok(false);
         };
-        self.take_reference("join the service", ops).await
+        let prepare = || Rejoin {
+            supervised,
+            holder,
+            array: self.prepare_rejoin(instance, generation, supervised, holder),
+        };
+        let rejoin = kept.get_or_init(prepare);
+        let joined = match rejoin.supervised == supervised && rejoin.holder == holder {
+            true => self.array.operate_on_own(JOIN_STEP, &rejoin.array).await?,
+            false => {
+                self.array
+                    .operate_on_own(JOIN_STEP, &prepare().array)
+                    .await?
+            }
+        };
+        if joined {
+            self.holder.take(holder);
+        }
+        Ok(joined)
     }
 
     async fn wait_unlocked(&self) -> Step<()> {
@@ -343,6 +445,15 @@ impl<A: SemArray> Object for Set<A> {
     }
 }
 
+const JOIN_STEP: &str = "join the service";
+
+fn join_ops(supervised: Supervised) -> &'static [Op] {
+    match supervised {
+        Supervised::Yes => &JOIN_SUPERVISED,
+        Supervised::No => &JOIN,
+    }
+}
+
 fn to_delta(count: u32) -> i16 {
     i16::try_from(count).unwrap_or(i16::MAX)
 }
@@ -355,8 +466,8 @@ impl<A: SemArray> Set<A> {
             let Some(choice) = next else {
                 break;
             };
-            let named = OpList::concat(ops, &[op(choice, 0), undo(choice, 1)]);
-            if self.try_once(operation, named.ops()).await? {
+            let name = [op(choice, 0), undo(choice, 1)];
+            if self.try_named(operation, ops, &name).await? {
                 self.holder.take(choice);
                 return Ok(true);
             }
@@ -377,8 +488,12 @@ impl<A: SemArray> Set<A> {
         if held == 0 {
             return self.try_once(operation, ops).await;
         }
-        let named = OpList::concat(ops, &[undo(held, -1)]);
-        if self.try_once(operation, named.ops()).await? {
+        let name = [undo(held, -1)];
+        let is_released = match self.prepared_release(operation, ops, held) {
+            Some(array) => self.array.operate_on_own(operation, array).await?,
+            None => self.try_named(operation, ops, &name).await?,
+        };
+        if is_released {
             self.holder.held.store(0, Ordering::Relaxed);
             return Ok(true);
         }
@@ -388,6 +503,44 @@ impl<A: SemArray> Set<A> {
         // A foreign program has set the slot to 0. The reference can still be released without the slot.
         self.holder.held.store(0, Ordering::Relaxed);
         self.try_once(operation, ops).await
+    }
+
+    /// Returns the array of a release, if it is that of the first release of this object.
+    fn prepared_release(
+        &self,
+        operation: &'static str,
+        ops: &[Op],
+        holder: u16,
+    ) -> Option<&A::Prepared> {
+        if !self.claimed.load(Ordering::Relaxed) || !self.array.has_long_arrays() {
+            return None;
+        }
+        let release = self.release.get_or_init(|| Release {
+            operation,
+            holder,
+            array: self.prepare_own(ops, &[undo(holder, -1)]),
+        });
+        let is_same = release.operation == operation && release.holder == holder;
+        is_same.then_some(&release.array)
+    }
+
+    /// Returns the array that joins this instance, if the set is that of this service and has this instance.
+    fn prepare_rejoin(
+        &self,
+        instance: &Instance,
+        generation: u16,
+        supervised: Supervised,
+        holder: u16,
+    ) -> A::Prepared {
+        let mut values = [0; slot::COUNT as usize];
+        encode(&mut values, Some(instance), generation);
+        let ops = OpList::concat([
+            join_ops(supervised),
+            self.owner.ops(),
+            OpList::requiring(&values, INSTANCE_SLOTS).ops(),
+            &[op(holder, 0), undo(holder, 1)],
+        ]);
+        self.array.prepare(ops.ops())
     }
 
     /// Returns the process that holds the lock in these values, or `None` if no process holds it.

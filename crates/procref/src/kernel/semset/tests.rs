@@ -1,8 +1,9 @@
 use procref_supervisor::state::{MAX_GENERATION, MAX_LINGER_MS};
 
-use super::layout::{MAX_VALUE, decode, encode, flag, slot};
+use super::holders::is_possible;
+use super::layout::{INSTANCE_SLOTS, MAX_VALUE, OWNER_SLOTS, Values, decode, encode, flag, slot};
 use super::op_list::OpList;
-use super::steps::op;
+use super::steps::{JOIN_SUPERVISED, LONGEST, op, undo};
 use crate::kernel::{Ended, Instance, Lock};
 use crate::process::Identity;
 
@@ -125,4 +126,38 @@ fn generations_wrap_to_one() {
         decode(&values, true).next_generation()
     };
     assert_eq!([at(0), at(1), at(MAX_GENERATION)], [1, 2, 1]);
+}
+
+#[test]
+fn required_slot_must_have_exactly_its_value() {
+    for value in [0, 1, 7, MAX_VALUE] {
+        let mut values: Values = [0; slot::COUNT as usize];
+        values[slot::FLAGS as usize] = value;
+        let list = OpList::requiring(&values, [slot::FLAGS]);
+        assert!(is_possible(list.ops(), &values), "{value}");
+        let sum: i32 = list.ops().iter().map(|op| i32::from(op.delta)).sum();
+        assert_eq!(sum, 0, "the slot keeps its value");
+        for other in [value.saturating_sub(1), value + 1, 0, MAX_VALUE] {
+            let mut changed = values;
+            changed[slot::FLAGS as usize] = other;
+            let is_same = other == value;
+            assert_eq!(
+                is_possible(list.ops(), &changed),
+                is_same,
+                "{value}, {other}"
+            );
+        }
+    }
+}
+
+#[test]
+fn longest_rejoin_fits_into_an_array() {
+    let values: Values = [MAX_VALUE; slot::COUNT as usize];
+    let owner = OpList::requiring(&values, OWNER_SLOTS);
+    let instance = OpList::requiring(&values, INSTANCE_SLOTS);
+    let holder = [op(slot::HOLDERS.start, 0), undo(slot::HOLDERS.start, 1)];
+    let parts = [&JOIN_SUPERVISED[..], owner.ops(), instance.ops(), &holder];
+    let sum: usize = parts.iter().map(|part| part.len()).sum();
+    assert_eq!(OpList::concat(parts).ops().len(), sum);
+    assert_eq!(sum, LONGEST);
 }

@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use std::time::Duration;
 
 pub(super) use procref_supervisor::raw_calls::SetId;
-use procref_supervisor::raw_calls::{self, Guarded};
+use procref_supervisor::raw_calls::{self, Guarded, RawArray};
 use rustix::io::Errno;
 
 use crate::kernel::semset::{Op, Values, Wait};
@@ -139,6 +139,15 @@ pub(super) fn remove(id: SetId) -> io::Result<()> {
 
 pub(super) fn operate(id: SetId, ops: &[Op], wait: Wait) -> io::Result<()> {
     Ok(raw_calls::operate(id, ops, wait)?)
+}
+
+/// Performs an array. Returns `false` if that is not possible now, or if this machine allows only shorter arrays.
+pub(super) fn perform(id: SetId, array: &RawArray) -> io::Result<bool> {
+    match array.perform(id) {
+        Ok(()) => Ok(true),
+        Err(Errno::AGAIN | Errno::TOOBIG) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Returns `EAGAIN` if the array cannot be performed within `limit`.

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
@@ -437,6 +438,9 @@ fn run_in_two_namespaces() {
     assert!(run(set.try_enter()).unwrap());
     run(set.claim()).unwrap();
     run(set.unlock()).unwrap();
+    // This client has opened a claimed set, so its arrays check the owner themselves.
+    let second = scratch.open();
+    assert!(run(second.join(Supervised::No)).unwrap());
 
     let mut other = Command::new("unshare")
         .args(["--ipc", "sh", "-c", "echo there; read line"])
@@ -469,6 +473,10 @@ fn run_in_two_namespaces() {
             let before = sys::values(other.array().id).unwrap();
             let assert_removed =
                 |done: Step<bool>| assert!(matches!(done, Err(Fault::Removed)), "{done:?}");
+            assert_removed(run(second.leave()));
+            assert_removed(run(second.leave_to_supervisor()));
+            assert_removed(run(second.join(Supervised::No)));
+            assert_removed(run(rejoin(&second)));
             assert_removed(run(set.join(Supervised::No)));
             assert_removed(run(set.try_enter()));
             assert_removed(run(set.try_lock()));
@@ -480,9 +488,38 @@ fn run_in_two_namespaces() {
         });
         moved.join().unwrap();
     });
+    assert!(run(second.leave()).unwrap());
     assert_eq!(run(set.snapshot()).unwrap().clients, 1);
     drop(other.stdin.take());
     other.wait().unwrap();
+}
+
+/// Joins the instance that this test publishes or, if it does not, one that no set has.
+async fn rejoin(set: &Set<SysvArray>) -> Step<bool> {
+    let instance = Instance::plain(Identity { pid: 7, start: 8 }, 80);
+    set.rejoin(&instance, 1, Supervised::No, &OnceLock::new())
+        .await
+}
+
+#[test]
+fn rejoin_reads_nothing_and_takes_no_other_instance() {
+    let scratch = Scratch::new("rejoin");
+    let set = scratch.open();
+    assert!(run(set.try_enter()).unwrap());
+    run(set.claim()).unwrap();
+    let instance = |start| Instance::plain(Identity { pid: 7, start }, 80);
+    run(set.publish(Some(&instance(8)), 1, Lock::Release)).unwrap();
+    let second = scratch.open();
+    assert!(run(rejoin(&second)).unwrap());
+    assert_eq!(run(set.snapshot()).unwrap().clients, 2);
+    assert!(run(second.leave()).unwrap());
+    for (start, generation) in [(9, 1), (8 + (1 << 15), 1), (8, 2)] {
+        assert!(run(set.try_lock()).unwrap());
+        run(set.publish(Some(&instance(start)), generation, Lock::Release)).unwrap();
+        assert!(!run(rejoin(&second)).unwrap(), "{start}, {generation}");
+    }
+    run(set.remove()).unwrap();
+    assert!(matches!(run(rejoin(&second)), Err(Fault::Removed)));
 }
 
 /// Adds one reference.
