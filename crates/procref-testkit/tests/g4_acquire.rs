@@ -475,6 +475,35 @@ fn g4_metadata_reaches_every_client() {
 }
 
 #[test]
+fn g4_metadata_is_that_of_the_instance_in_a_new_object() {
+    let scene = scene!();
+    let named = |name: &str| {
+        // Generations restart at 1 with a new object, and an instance without a process has no identity. So the
+        // instances differ only in their metadata.
+        let spec = scene.service("remote").with_starts([Outcome::Pid(0)]);
+        let mut spec = spec.with_health(HealthOutcome::Always(true));
+        spec.metadata = vec![("name".to_owned(), name.to_owned())];
+        spec
+    };
+    let [one, two, three] = ["first", "second", "third"].map(|name| scene.client(&named(name)));
+    let held = one.acquire();
+    let joined = two.acquire();
+    assert_eq!(joined.got.metadata, named("first").metadata);
+    two.release(&joined);
+    one.release(&held);
+    scene.assert_clean();
+    let held = three.acquire();
+    let joined = two.acquire();
+    assert_eq!(joined.got.metadata, named("third").metadata);
+    two.release(&joined);
+    let again = two.acquire();
+    assert_eq!(again.got.metadata, named("third").metadata);
+    two.release(&again);
+    three.release(&held);
+    scene.assert_clean();
+}
+
+#[test]
 fn status_reports_each_state_of_a_service() {
     let scene = scene!();
     let spec = scene.service("public").with_gates([START]);

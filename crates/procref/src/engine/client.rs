@@ -46,8 +46,8 @@ struct State<W: Platform> {
     handles: usize,
     /// `true` if this process holds a reference in the kernel, to the instance `current`.
     referenced: bool,
-    /// The instance that was resolved last. The client keeps it after the release, because the next acquire
-    /// usually finds the same instance and can skip the search for its process.
+    /// The instance that was resolved last, from `object`. The client keeps it after the release, because the next
+    /// acquire usually finds the same instance and can skip the search for its process.
     current: Option<Arc<ResolvedInstance<W>>>,
     /// The kernel object. It stays open for the same reason.
     object: Option<Arc<ObjectOf<W>>>,
@@ -359,10 +359,19 @@ impl<W: Platform> Permit<W> {
     }
 
     /// Records that the object and the reference were removed.
+    ///
+    /// The instance is forgotten, too. The generations of a new object start at 1 again, and a callback may return the
+    /// same process again. So an instance of the new object may be equal to that of the old one, but have another port
+    /// or other metadata.
     pub(crate) fn forget_object(&self) {
-        let mut state = self.client.state();
-        state.object = None;
-        state.referenced = false;
+        let forgotten = {
+            let mut state = self.client.state();
+            state.object = None;
+            state.referenced = false;
+            state.current.take()
+        };
+        // The values are dropped without the lock.
+        drop(forgotten);
     }
 
     /// Turns the permit into a handle on `current`.

@@ -251,11 +251,14 @@ impl Callbacks {
             .ok_or_else(|| format!("the fake service printed {line:?}"))?;
         let identity = Identity::of(child.id()).ok_or("the fake service has exited")?;
         self.reporter.report(Event::Served(identity));
-        let mut info = ServiceInfo::new(child.id(), port);
+        Ok(self.with_metadata(ServiceInfo::new(child.id(), port)))
+    }
+
+    fn with_metadata(&self, mut info: ServiceInfo) -> ServiceInfo {
         for (key, value) in &self.spec.metadata {
             info.set_metadata(key.clone(), value.clone());
         }
-        Ok(info)
+        info
     }
 }
 
@@ -305,7 +308,7 @@ async fn start_instance(
             identity.wait_exit();
             Ok(ServiceInfo::new(child.id(), 0))
         }
-        Outcome::Pid(pid) => Ok(ServiceInfo::new(pid, 0)),
+        Outcome::Pid(pid) => Ok(callbacks.with_metadata(ServiceInfo::new(pid, 0))),
         Outcome::OwnPid => Ok(ServiceInfo::new(std::process::id(), 0)),
     };
     callbacks.pass(Gate::After(callback)).await;
