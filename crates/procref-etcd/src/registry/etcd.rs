@@ -34,6 +34,8 @@ pub struct Etcd {
     watch: Option<WatchStream>,
     /// The instance that the watch saw last: when it was created, and its value.
     watched: Option<(i64, Vec<u8>)>,
+    /// Whether another host runs the service, as far as this value knows.
+    runs_elsewhere: bool,
 }
 
 struct Member {
@@ -178,6 +180,7 @@ impl Etcd {
             ttl: i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX),
             watch: None,
             watched: None,
+            runs_elsewhere: false,
         }
     }
 
@@ -350,7 +353,10 @@ impl Etcd {
             .txn(Txn::new().when(compares).and_then(operations))
             .await?;
         if *request == Request::Read {
-            return self.view(response.op_responses()).map(Reply::View);
+            let view = self.view(response.op_responses())?;
+            let found = view.found.as_ref();
+            self.runs_elsewhere = found.is_some_and(|found| self.is_elsewhere(&found.instance));
+            return Ok(Reply::View(view));
         }
         if response.succeeded() {
             return Ok(Reply::Done(
@@ -393,7 +399,14 @@ impl Etcd {
         Ok(view)
     }
 
+    fn is_elsewhere(&self, instance: &Instance) -> bool {
+        escape(&instance.host) != self.host
+    }
+
     /// Waits for an event that is more than a renewal.
+    ///
+    /// A reference of another host concerns only the host that runs the service or may start it. If each link read the
+    /// keys then, a hundred hosts that start at once would cause ten thousand reads.
     async fn try_changed(&mut self) -> Result<(), etcd_client::Error> {
         if self.watch.is_none() {
             let base = self.base.clone();
@@ -416,6 +429,7 @@ impl Etcd {
                 break;
             };
             let mut changed = false;
+            let mut elsewhere = self.runs_elsewhere;
             for event in response.events() {
                 let Some(kv) = event.kv() else { continue };
                 if kv.key() == instance {
@@ -423,11 +437,16 @@ impl Etcd {
                     let now = put.then(|| (kv.create_revision(), kv.value().to_vec()));
                     changed |= now != self.watched;
                     self.watched = now;
+                    let instance = put.then(|| serde_json::from_slice(kv.value()).ok());
+                    elsewhere = instance
+                        .flatten()
+                        .is_some_and(|instance| self.is_elsewhere(&instance));
                 } else {
                     let renewal = event.event_type() == EventType::Put && kv.version() > 1;
-                    changed |= kv.key() != own && !renewal;
+                    changed |= kv.key() != own && !renewal && !elsewhere;
                 }
             }
+            self.runs_elsewhere = elsewhere;
             if changed {
                 break;
             }

@@ -1,178 +1,20 @@
 //! Links on a real etcd of three members, on the loopback interface. Needs the program `etcd`, or its path in
 //! `PROCREF_TEST_ETCD`.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod running;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{Cluster, TTL};
-use procref_etcd::drive::{Surroundings, drive, now};
-use procref_etcd::link::{Action, Event, Link, Outcome};
-use procref_etcd::registry::etcd::{Etcd, Unknown};
-use procref_etcd::registry::{Found, Instance, Lease, Registry, Reply, Request, State, View};
-use procref_etcd::timing::Timing;
+use procref_etcd::drive::now;
+use procref_etcd::link::Outcome;
+use procref_etcd::registry::{Found, Lease, Registry as _, Reply, Request, State, View};
+use running::{Keys, Log, Running, instance};
 use rustix::process::Signal;
-use tokio::sync::{mpsc, watch};
-
-/// What the service itself would log, for all hosts.
-#[derive(Default)]
-struct Log {
-    live: AtomicUsize,
-    starts: AtomicUsize,
-    overlaps: AtomicUsize,
-    last_fence: AtomicI64,
-}
-
-/// A host whose service is a counter.
-struct Host {
-    log: Arc<Log>,
-    live: bool,
-    sender: mpsc::UnboundedSender<Event>,
-    events: mpsc::UnboundedReceiver<Event>,
-    announced: watch::Sender<Option<Found>>,
-}
-
-impl Surroundings for Host {
-    fn perform(&mut self, action: Action) {
-        match action {
-            Action::Start(fence) => {
-                let others = self.log.live.fetch_add(1, Ordering::SeqCst);
-                let grows = self.log.last_fence.swap(fence, Ordering::SeqCst) < fence;
-                self.log
-                    .overlaps
-                    .fetch_add(usize::from(others > 0 || !grows), Ordering::SeqCst);
-                self.log.starts.fetch_add(1, Ordering::SeqCst);
-                self.live = true;
-                let _ = self.sender.send(Event::Ready("10.0.0.1:5432".to_owned()));
-            }
-            Action::StopService => {
-                if std::mem::take(&mut self.live) {
-                    self.log.live.fetch_sub(1, Ordering::SeqCst);
-                }
-                let _ = self.sender.send(Event::Exited);
-            }
-            Action::StopLeftover => {
-                let _ = self.sender.send(Event::LeftoverStopped);
-            }
-            Action::Announce(found) => {
-                self.announced.send_replace(Some(found));
-            }
-            _ => {}
-        }
-    }
-
-    async fn event(&mut self) -> Event {
-        self.events.recv().await.unwrap()
-    }
-}
-
-/// The keys for a link.
-struct Keys {
-    own: Etcd,
-    /// The host whose instance begins to stop between the join of the link and its next read, its lease, and its instance.
-    other: Option<(Etcd, Lease, Found)>,
-}
-
-impl Registry for Keys {
-    type Unknown = Unknown;
-
-    async fn perform(&mut self, request: &Request) -> Result<Reply, Unknown> {
-        let reply = self.own.perform(request).await?;
-        let is_joined = matches!((request, &reply), (Request::Join { .. }, Reply::Done(_)));
-        if let Some((mut other, lease, found)) = self.other.take_if(|_| is_joined) {
-            let stopping = Found {
-                instance: instance("b", State::Stopping),
-                fence: found.fence,
-            };
-            let publish = Request::Publish {
-                lease,
-                found,
-                instance: stopping.instance.clone(),
-            };
-            assert!(matches!(other.perform(&publish).await?, Reply::Done(_)));
-            tokio::spawn(async move {
-                // The service needs its time to stop.
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                let found = Some(stopping);
-                let left = other.perform(&Request::Leave { lease, found }).await;
-                assert!(matches!(left, Ok(Reply::Done(_))));
-            });
-        }
-        Ok(reply)
-    }
-
-    fn revoke(&mut self, lease: Lease) {
-        self.own.revoke(lease);
-    }
-
-    async fn changed(&mut self) {
-        self.own.changed().await;
-    }
-}
-
-/// A link that runs in a task.
-struct Running {
-    sender: mpsc::UnboundedSender<Event>,
-    announced: watch::Receiver<Option<Found>>,
-    task: tokio::task::JoinHandle<Outcome>,
-}
-
-impl Running {
-    async fn start(
-        cluster: &Cluster,
-        service: &str,
-        name: &str,
-        session: Lease,
-        log: &Arc<Log>,
-    ) -> Self {
-        let keys = Keys {
-            own: cluster.registry(service, name),
-            other: None,
-        };
-        Self::start_with(keys, name, session, log)
-    }
-
-    fn start_with(mut registry: Keys, name: &str, session: Lease, log: &Arc<Log>) -> Self {
-        let timing = Timing::new(Some(TTL), Duration::from_millis(500)).unwrap();
-        let mut link = Link::new(timing, name, session << 24, false);
-        let (sender, events) = mpsc::unbounded_channel();
-        let (announce, announced) = watch::channel(None);
-        let mut host = Host {
-            log: log.clone(),
-            live: false,
-            sender: sender.clone(),
-            events,
-            announced: announce,
-        };
-        let task = tokio::spawn(async move { drive(&mut link, &mut registry, &mut host).await });
-        Self {
-            sender,
-            announced,
-            task,
-        }
-    }
-
-    /// Waits until the link announces an instance. Returns `None` if the link exits before.
-    async fn announced(&mut self) -> Option<Found> {
-        self.announced.wait_for(Option::is_some).await.ok()?.clone()
-    }
-
-    async fn stop(self) -> Outcome {
-        let _ = self.sender.send(Event::Stop);
-        self.task.await.unwrap()
-    }
-}
-
-fn instance(host: &str, state: State) -> Instance {
-    Instance {
-        host: host.to_owned(),
-        session: 7,
-        state,
-        address: String::new(),
-    }
-}
 
 #[tokio::test]
 async fn etcd_applies_each_step_only_to_the_keys_that_it_expects() {
@@ -324,11 +166,11 @@ async fn g1_hosts_that_race_start_one_service_at_a_time() {
                     let name = format!("h{host}");
                     let mut link =
                         Running::start(&cluster, "race", &name, host * 100 + round, &log).await;
-                    if let Some(found) = link.announced().await {
-                        assert_eq!(found.instance.address, "10.0.0.1:5432");
-                        tokio::time::sleep(Duration::from_millis(u64::try_from(host * 7).unwrap()))
-                            .await;
-                    }
+                    // Without faults, a link is ready although hosts stop the service and take it over all the time.
+                    let found = link.announced().await.expect("a ready link");
+                    assert_eq!(found.instance.address, "10.0.0.1:5432");
+                    tokio::time::sleep(Duration::from_millis(u64::try_from(host * 7).unwrap()))
+                        .await;
                     let outcome = link.stop().await;
                     assert!(
                         matches!(outcome, Outcome::Released | Outcome::ServiceGone),
@@ -374,6 +216,7 @@ async fn link_starts_the_next_instance_when_the_first_stops_before_the_link_is_r
     let keys = Keys {
         own: cluster.registry("db", "a"),
         other: Some((other, lease, found)),
+        reads: Arc::default(),
     };
     let log = Arc::new(Log::default());
     let mut link = Running::start_with(keys, "a", 1, &log);
@@ -382,6 +225,40 @@ async fn link_starts_the_next_instance_when_the_first_stops_before_the_link_is_r
     assert!(next.fence > fence, "the token does not grow");
     assert_eq!(link.stop().await, Outcome::Released);
     assert_eq!(cluster.view("db", "c").await, View::default());
+}
+
+/// Otherwise many hosts that start at once would cause a number of reads that grows with the square of theirs.
+#[tokio::test]
+async fn link_does_not_read_the_keys_when_other_hosts_join() {
+    const HOSTS: usize = 40;
+    let cluster = Cluster::start(1).await;
+    let log = Arc::new(Log::default());
+    let mut holder = Running::start(&cluster, "db", "a", 1, &log).await;
+    let found = holder.announced().await.expect("a ready link");
+    let reads = Arc::new(AtomicUsize::new(0));
+    let keys = Keys {
+        own: cluster.registry("db", "b"),
+        other: None,
+        reads: reads.clone(),
+    };
+    let mut link = Running::start_with(keys, "b", 2, &log);
+    link.announced().await.expect("a ready link");
+
+    let before = reads.load(Ordering::SeqCst);
+    for host in 0..HOSTS {
+        let join = Request::Join {
+            replaces: None,
+            lease: (3 << 24) + Lease::try_from(host).unwrap(),
+            found: found.clone(),
+        };
+        let mut other = cluster.registry("db", &format!("h{host}"));
+        assert!(matches!(other.perform(&join).await, Ok(Reply::Done(_))));
+    }
+    // The link reads the keys every 2 s, and after each renewal.
+    let added = reads.load(Ordering::SeqCst) - before;
+    assert!(added < HOSTS / 2, "{added} reads");
+    assert_eq!(link.stop().await, Outcome::Released);
+    assert_eq!(holder.stop().await, Outcome::Released);
 }
 
 #[tokio::test]
