@@ -12,8 +12,8 @@
 //!     |
 //!     +-- without a launch: the starter runs the start callback        -> 6
 //!     |
-//!  3  confirmed     the starter still holds the lock                      otherwise: step down, exit
-//!  4  launched      the service is forked, published as not ready, and waits at its gate
+//!  3  confirmed     the starter still holds the lock                      otherwise: 8
+//!  4  launched      the service is forked, published as not ready, and waits at its gate; if the fork fails: 8
 //!  5  starting      wait until the lock is not shared any more: the starter has published READY, or it died
 //!     |                the instance serves     -> unlock, 6
 //!     |                otherwise               -> stop it, clear, unlink, 8
@@ -116,13 +116,12 @@ pub async fn launch_and_watch<H: LaunchHandshake>(
     }
     crash::point(Point::SupervisorRegistered);
     if !handshake.report_registered() || !handshake.await_confirm().await {
-        let _ = set.step_down().await;
-        crash::point(Point::SteppedDown);
-        clean_up(set, handshake).await;
+        let _ = step_down(set, handshake).await;
         return;
     }
     crash::point(Point::ConfirmReceived);
     let Some(subreaper) = handshake.fork().await else {
+        let _ = step_down(set, handshake).await;
         return;
     };
     let instance = spec.launched(subreaper.child(), handshake.port());
@@ -137,11 +136,27 @@ pub async fn launch_and_watch<H: LaunchHandshake>(
     }
 }
 
+/// Retires without having launched a service.
+///
+/// A supervisor that exited instead would leave the dead instance that it should have replaced to nobody: the retired
+/// supervisor of that instance may have unregistered because of this one. If the clients of that instance were then
+/// killed, the set and the record would stay.
+async fn step_down<H: LaunchHandshake>(
+    set: SetOf<H::Subreaper>,
+    handshake: &H,
+) -> Result<(), Refused> {
+    set.retire(Lock::Release, None).await?;
+    crash::point(Point::SteppedDown);
+    handshake.close();
+    watch_until_stopped(set, handshake.ops(), Role::Retired).await?;
+    crash::point(Point::CleanedUp);
+    Ok(())
+}
+
 /// Removes the set if no other process does.
 ///
-/// If the starter died immediately, it did not remove the set. The clients of a dead instance that this
-/// starter should have replaced may not remove it either, because this supervisor was registered when they
-/// left.
+/// If the starter died before this supervisor was registered, it did not remove the set. A retired supervisor of an
+/// earlier instance is still registered then, and removes it.
 async fn clean_up<H: LaunchHandshake>(set: SetOf<H::Subreaper>, handshake: &H) {
     handshake.await_release().await;
     if set.try_idle().await.is_err() {

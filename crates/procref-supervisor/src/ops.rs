@@ -119,6 +119,10 @@ pub trait LaunchHandshake {
     /// the starter and returns `None`.
     async fn fork(&self) -> Option<Self::Subreaper>;
 
+    /// Closes all descriptors of the starter, because the service is not launched. This process may live much longer than
+    /// the starter, and readers of the starter's pipes wait for their end.
+    fn close(&self);
+
     /// Waits until the reference and the lock of a dying starter are released. System V does that before the pipes of the
     /// starter end, so by default this does not wait.
     fn await_release(&self) -> impl Future<Output = ()> {

@@ -104,6 +104,10 @@ impl<'a> LaunchHandshake for PendingSubreaper<'a> {
         })
     }
 
+    fn close(&self) {
+        close_from(0);
+    }
+
     fn ops(&self) -> &SupervisorSpec {
         self.supervisor
     }

@@ -5,8 +5,8 @@ use core::time::Duration;
 use super::layout::{Values, decode, encode, encode_stopping};
 use super::op_list::OpList;
 use super::steps::{
-    Op, STEP_DOWN, SUPERVISE, SUPERVISE_TREE, UNLOCK, UNREGISTER, WAIT_ALONE, WAIT_CLIENT,
-    WAIT_IDLE, WAIT_IDLE_RETIRED,
+    Op, SUPERVISE, SUPERVISE_TREE, UNLOCK, UNREGISTER, WAIT_ALONE, WAIT_CLIENT, WAIT_IDLE,
+    WAIT_IDLE_RETIRED,
 };
 use crate::state::Lock;
 use crate::state::{Ended, Instance, Snapshot};
@@ -71,11 +71,6 @@ impl<C: SetCalls> SignalSafeSet<C> {
     /// has released the lock or died.
     pub async fn supervise_tree(self, limit: Duration) -> SetResult<()> {
         self.0.operate_within(&SUPERVISE_TREE, limit).await
-    }
-
-    /// Reverts [`supervise_tree`](Self::supervise_tree).
-    pub async fn step_down(self) -> SetResult<()> {
-        self.0.operate(&STEP_DOWN).await
     }
 
     /// Sleeps until the service is idle, and then holds the lock.

@@ -135,12 +135,6 @@ pub const WAIT_ALONE: [Op; 3] = [op(slot::LOCK, -1), op(slot::LOCK, 0), op(slot:
 pub const RETIRE: Op = undo(slot::TREE, -1);
 /// Sleeps until the processes of the service have exited, if a supervisor is their parent.
 pub const WAIT_TREE_EXITED: [Op; 1] = [op(slot::TREE, 0)];
-/// Reverts [`SUPERVISE_TREE`].
-pub const STEP_DOWN: [Op; 3] = [
-    undo(slot::SUPERVISOR, -1),
-    undo(slot::TREE, -1),
-    RELEASE_LOCK,
-];
 /// Sleeps until a process holds a reference.
 pub const WAIT_CLIENT: [Op; 2] = [op(slot::REFS, -1), op(slot::REFS, 1)];
 pub const WAIT_UNLOCKED: [Op; 1] = [UNLOCKED];

@@ -433,7 +433,7 @@ impl Scenario {
 // Slots of the set.
 pub const REFERENCES: usize = 0;
 pub const LOCK: usize = 1;
-const SUPERVISOR: usize = 2;
+pub const SUPERVISOR: usize = 2;
 const TREE: usize = 3;
 
 fn wait_unlocked(key: i32) {

@@ -12,7 +12,7 @@ use procref_testkit::protocol::{
 use procref_testkit::{Actor, Held, Pending, Scene, deadline, kernel, scene};
 use rustix::process::Signal;
 
-use crate::scenarios::{Kind, REFERENCES, Scenario, has_tree};
+use crate::scenarios::{Kind, REFERENCES, SUPERVISOR, Scenario, has_tree};
 
 /// Returns the key of the set and a supervisor whose starter is dead. The supervisor is suspended
 /// at a step before it is registered.
@@ -59,6 +59,44 @@ fn holder_of_dead_instance(
     (holder, held)
 }
 
+/// Waits until the only supervisor is registered and is not counted in TREE any more. Both change together when it
+/// registers.
+fn wait_stepped_down(key: i32) {
+    deadline::until_true("the supervisor steps down", || {
+        kernel::find(key).is_some_and(|set| set.value(SUPERVISOR).is_ok_and(|count| count == 1))
+            && !has_tree(key)
+    });
+}
+
+/// The retired supervisor of the dead instance exits because of the new supervisor.
+#[test]
+fn g6_supervisor_that_steps_down_stays_for_the_holders_of_a_dead_instance() {
+    let scene = scene!();
+    let spec = Scenario::Alone.spec(Kind::Command, &scene);
+    let holder = scene.actor();
+    let key = holder.build(&spec);
+    let _ = holder.acquire();
+    let retired = scene.only_supervisor(&spec);
+    scene.kill_only_instance();
+    deadline::until_true("the supervisor retires", || !has_tree(key));
+
+    let starter = scene.actor_with_env(&[("PROCREF_SUSPEND_POINT", "SupervisorRegistered")]);
+    starter.build(&spec);
+    let _ = starter.begin_acquire(Via::TokioMulti);
+    let supervisor = wait_suspended_supervisor(&spec);
+    retired.wait_exit();
+    starter.identity().kill();
+    starter.identity().wait_exit();
+    supervisor.signal(Signal::CONT);
+    wait_stepped_down(key);
+    deadline::until_true(
+        "the supervisor closes the descriptors of its starter",
+        || supervisor.descriptors() == 0,
+    );
+    holder.kill();
+    scene.wait_removed(&spec, key);
+}
+
 /// No other process is left that could clean up.
 #[test]
 fn g6_supervisor_that_steps_down_cleans_up_after_clients() {
@@ -83,9 +121,9 @@ fn g6_supervisor_that_steps_down_cleans_up_after_clients() {
     scene.wait_removed(&spec, key);
 }
 
-/// The last client sees a supervisor that exits before the client releases its reference.
+/// The last client sees a supervisor that steps down before the client releases the lock.
 #[test]
-fn g6_last_client_cleans_up_if_a_supervisor_steps_down() {
+fn g6_last_client_leaves_the_cleanup_to_a_supervisor_that_steps_down() {
     let scene = scene!();
     let spec = Scenario::Alone.spec(Kind::Command, &scene);
     let suspended = [("PROCREF_SUSPEND_POINT", "LeftLast,LookedAsLast")];
@@ -107,7 +145,7 @@ fn g6_last_client_cleans_up_if_a_supervisor_steps_down() {
         client.is_suspended()
     });
     supervisor.signal(Signal::CONT);
-    supervisor.wait_exit();
+    wait_stepped_down(key);
     client.signal(Signal::CONT);
     assert_eq!(holder.reply(release), Reply::Done);
     scene.wait_removed(&spec, key);
@@ -129,9 +167,10 @@ fn g1_supervisor_shares_the_lock_only_with_its_own_starter() {
         next.identity().is_suspended()
     });
     supervisor.signal(Signal::CONT);
-    supervisor.wait_exit();
+    wait_stepped_down(key);
     next.identity().signal(Signal::CONT);
     let held = next.finish_acquire(pending).expect("acquire");
+    supervisor.wait_exit();
     assert_eq!(held.got.pid, scene.only_instance().pid);
     assert_eq!(
         held.got.generation, 1,

@@ -209,6 +209,11 @@ impl<'a> LaunchHandshake for Handshake<'a> {
         })
     }
 
+    fn close(&self) {
+        self.ends.take();
+        self.report.take();
+    }
+
     fn ops(&self) -> &&'a Life<'a> {
         &self.life
     }

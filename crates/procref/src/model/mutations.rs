@@ -10,7 +10,7 @@ use super::scenario::{By, RELEASE_HANDLE, Recover, Scenario, Settings};
 use crate::engine::config::Orphan;
 use crate::kernel::semset::layout::{Values, decode, encode, slot};
 use crate::kernel::semset::steps::{
-    Op, RETIRE, STEP_DOWN, SUPERVISE, SUPERVISE_TREE, UNLOCK, UNREGISTER, WAIT_ALONE, WAIT_CLIENT,
+    Op, RETIRE, SUPERVISE, SUPERVISE_TREE, UNLOCK, UNREGISTER, WAIT_ALONE, WAIT_CLIENT,
     WAIT_IDLE as WAIT_IDLE_OPS, WAIT_IDLE_RETIRED, op, undo,
 };
 use crate::kernel::sim::SetId;
@@ -85,7 +85,6 @@ pub(super) fn label(ops: &[Op]) -> &'static str {
         _ if ops == WAIT_IDLE_OPS => WAIT_IDLE,
         _ if ops == WAIT_IDLE_RETIRED => WAIT_RETIRED,
         _ if ops == SUPERVISE_TREE => "supervise tree",
-        _ if ops == STEP_DOWN => "step down",
         _ if ops == UNREGISTER => UNREGISTERS,
         _ if ops == WAIT_ALONE => "wait alone",
         _ if ops == WAIT_CLIENT => "wait for a client",

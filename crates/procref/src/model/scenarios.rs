@@ -229,6 +229,12 @@ pub(super) fn by_command() -> Vec<Scenario> {
                 it.crashes = 1;
                 it.clients = 1;
             }),
+        two("command, crashes, each killed")
+            .with(|it| it.bound = Some(1))
+            .with_budget(|it| {
+                it.crashes = 1;
+                it.clients = 2;
+            }),
         two("command, falls ill").with_budget(|it| it.illnesses = 1),
         Scenario::new(
             "command, cancelled",

@@ -404,6 +404,8 @@ impl<'a> LaunchHandshake for SimLaunchHandshake<'a> {
         Some(SimSupervisorOps::new(self.calls))
     }
 
+    fn close(&self) {}
+
     fn ops(&self) -> &SimSupervisorOps<'a> {
         &self.ops
     }

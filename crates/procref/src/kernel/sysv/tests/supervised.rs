@@ -137,8 +137,8 @@ fn tree_supervisor_shares_the_lock_with_its_starter() {
     assert!(state().0, "the lock is still held");
     // A second supervisor waits for the processes of the first.
     assert_eq!(run(set_calls.supervise_tree(SOON)), Err(Refused::NotNow));
-    run(set_calls.step_down()).unwrap();
-    assert_eq!(state(), (false, false, false));
+    run(set_calls.retire(Lock::Release, None)).unwrap();
+    assert_eq!(state(), (false, false, true));
 }
 
 #[test]
