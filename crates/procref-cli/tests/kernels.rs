@@ -240,8 +240,15 @@ fn keeper_with_too_many_connections_ends_killed_clients() {
     let mut refused = connections.last().expect("a connection");
     let read = refused.read(&mut [0]).expect("read the connection");
     assert_eq!(read, 0, "the keeper has closed the last connection");
-    drop(connections);
+    // The keeper still finds and stops all processes of the service.
+    let instance = sandbox.instance("db");
+    let children = instance.children();
+    assert_eq!(children.len(), 1);
     holder.kill();
+    for process in children.into_iter().chain([instance]) {
+        process.wait_exit();
+    }
+    drop(connections);
     go_back(&sandbox, 1);
 }
 

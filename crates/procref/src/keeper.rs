@@ -23,11 +23,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use crate::crash::{self, Point};
 use crate::descriptor;
@@ -63,6 +64,10 @@ const BLANK_LIMIT: Duration = Duration::from_millis(50);
 const STARTER_LIMIT: Duration = Duration::from_secs(20);
 /// Time for which the keeper of a removed object answers the clients that are still connected.
 const REMOVED_LIMIT: Duration = Duration::from_secs(5);
+
+/// The number of descriptors that clients do not get, at most a quarter of all. A keeper without a free descriptor could not
+/// read the list of its children, and would leave processes of the service.
+const RESERVED: u64 = 16;
 
 // The tokens of the event queue. Connections have higher numbers.
 const LISTENER: u64 = 0;
@@ -124,6 +129,14 @@ struct Keeper {
     /// The last client that has chosen crash points.
     #[cfg(feature = "crash-points")]
     armed_by: Option<UndoOwner>,
+}
+
+/// Returns `true` if a new descriptor is one of those that a keeper needs for its own work. A new descriptor has the lowest
+/// free number.
+fn is_reserved(fd: &OwnedFd) -> bool {
+    let number = u64::try_from(fd.as_raw_fd()).unwrap_or(0);
+    let limit = getrlimit(Resource::Nofile).current;
+    limit.is_some_and(|limit| number >= limit - RESERVED.min(limit / 4))
 }
 
 impl Keeper {
@@ -346,6 +359,10 @@ impl Keeper {
                 // EAGAIN: there are no more.
                 Err(_) => return,
             };
+            if is_reserved(&socket) {
+                // The client retries, as above.
+                continue;
+            }
             let own = rustix::process::geteuid().as_raw();
             let Some((pid, _)) = sys::peer(&socket).ok().filter(|&(_, uid)| uid == own) else {
                 continue;

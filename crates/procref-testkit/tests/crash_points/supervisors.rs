@@ -121,9 +121,8 @@ fn g6_supervisor_that_steps_down_cleans_up_after_clients() {
     scene.wait_removed(&spec, key);
 }
 
-/// The last client sees a supervisor that steps down before the client releases the lock.
-#[test]
-fn g6_last_client_leaves_the_cleanup_to_a_supervisor_that_steps_down() {
+/// The last client sees a supervisor that does something before the client releases the lock.
+fn last_client_cleans_up(react: impl Fn(Identity, i32)) {
     let scene = scene!();
     let spec = Scenario::Alone.spec(Kind::Command, &scene);
     let suspended = [("PROCREF_SUSPEND_POINT", "LeftLast,LookedAsLast")];
@@ -144,11 +143,26 @@ fn g6_last_client_leaves_the_cleanup_to_a_supervisor_that_steps_down() {
     deadline::until_true("the last client has seen the supervisor", || {
         client.is_suspended()
     });
-    supervisor.signal(Signal::CONT);
-    wait_stepped_down(key);
+    react(supervisor, key);
     client.signal(Signal::CONT);
     assert_eq!(holder.reply(release), Reply::Done);
     scene.wait_removed(&spec, key);
+}
+
+#[test]
+fn g6_last_client_leaves_the_cleanup_to_a_supervisor_that_steps_down() {
+    last_client_cleans_up(|supervisor, key| {
+        supervisor.signal(Signal::CONT);
+        wait_stepped_down(key);
+    });
+}
+
+#[test]
+fn g6_last_client_cleans_up_if_the_supervisor_is_killed() {
+    last_client_cleans_up(|supervisor, _| {
+        supervisor.kill();
+        supervisor.wait_exit();
+    });
 }
 
 /// The old supervisor is registered only after its starter is dead and another starter has the lock.

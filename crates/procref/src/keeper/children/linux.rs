@@ -1,6 +1,7 @@
 //! The processes of a service on Linux: the children of the keeper, which is their subreaper.
 
 use std::fs;
+use std::io;
 
 use crate::kernel::counted::order::LaunchOrder;
 use crate::process::Identity;
@@ -21,9 +22,12 @@ impl Members {
     pub(in crate::keeper) fn for_each(&self, call: &mut dyn FnMut(i32)) -> Option<()> {
         for thread in fs::read_dir("/proc/self/task").ok()? {
             let list = thread.ok()?.path().join("children");
-            // A thread that has exited has no children.
-            let Ok(list) = fs::read_to_string(list) else {
-                continue;
+            let list = match fs::read_to_string(list) {
+                Ok(list) => list,
+                // A thread that has exited has no children.
+                Err(error) if is_gone(&error) => continue,
+                // This process may have no free descriptor.
+                Err(_) => return None,
             };
             list.split_whitespace()
                 .filter_map(|pid| pid.parse().ok())
@@ -31,4 +35,10 @@ impl Members {
         }
         Some(())
     }
+}
+
+/// Returns `true` if the thread exited before its list was opened, or before it was read.
+fn is_gone(error: &io::Error) -> bool {
+    let is_missing = error.kind() == io::ErrorKind::NotFound;
+    is_missing || error.raw_os_error() == Some(libc::ESRCH)
 }

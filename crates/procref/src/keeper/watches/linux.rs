@@ -10,6 +10,7 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
 use super::{Identified, key};
+use crate::keeper::is_reserved;
 use crate::process::{self, Identity};
 
 /// Time between two checks of processes without a pidfd.
@@ -69,8 +70,8 @@ impl Watches {
         }
         let token = self.next;
         let data = epoll::EventData::new_u64(token);
-        let watched =
-            pidfd.filter(|fd| epoll::add(&self.events, fd, data, epoll::EventFlags::IN).is_ok());
+        let add = |fd: &OwnedFd| epoll::add(&self.events, fd, data, epoll::EventFlags::IN);
+        let watched = pidfd.filter(|fd| !is_reserved(fd) && add(fd).is_ok());
         self.next += 1;
         self.without_pidfd += usize::from(watched.is_none());
         self.tokens.insert(token, process);
