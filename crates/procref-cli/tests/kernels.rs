@@ -209,6 +209,22 @@ fn keeper_without_a_helper_program_is_an_error_that_names_the_choice() {
     go_back(&sandbox, 0);
 }
 
+/// Returns `procref run db` with a limit of its descriptors, without a client.
+fn limited(sandbox: &Sandbox, descriptors: usize) -> std::process::Command {
+    let mut command = sandbox.command("sh");
+    command.env(VARIABLE, "keeper");
+    let script = format!("ulimit -n {descriptors}; exec \"$@\"");
+    command.args(["-c", &script, "sh", PROCREF, "run", "db"]);
+    command.args(sandbox.service("db"));
+    command
+}
+
+fn socket_of_keeper(sandbox: &Sandbox) -> PathBuf {
+    let mut files = sandbox.files().into_iter();
+    let socket = files.find(|path| path.extension().is_some_and(|it| it == "s"));
+    socket.expect("the socket of the keeper")
+}
+
 #[test]
 fn keeper_with_too_many_connections_ends_killed_clients() {
     /// The keeper inherits it. Each client needs one or two descriptors.
@@ -216,26 +232,12 @@ fn keeper_with_too_many_connections_ends_killed_clients() {
 
     let sandbox = Sandbox::new();
     sandbox.register("db");
-    let mut command = sandbox.command("sh");
-    command.env(VARIABLE, "keeper");
-    command.args([
-        "-c",
-        &format!("ulimit -n {LIMIT}; exec \"$@\""),
-        "sh",
-        PROCREF,
-        "run",
-        "db",
-    ]);
-    command.args(sandbox.service("db"));
+    let mut command = limited(&sandbox, LIMIT);
     command.args(["--", "sh", "-c", PRINT_PID_AND_HOLD]);
     let holder = Holder::new(Running::new(&mut command));
-    let files = sandbox.files();
-    let socket = files
-        .iter()
-        .find(|path| path.extension().is_some_and(|it| it == "s"));
-    let socket = socket.expect("the socket of the keeper");
+    let socket = socket_of_keeper(&sandbox);
 
-    let connect = |_| UnixStream::connect(socket).expect("connect");
+    let connect = |_| UnixStream::connect(&socket).expect("connect");
     let connections: Vec<UnixStream> = (0..=LIMIT).map(connect).collect();
     let mut refused = connections.last().expect("a connection");
     let read = refused.read(&mut [0]).expect("read the connection");
@@ -250,6 +252,33 @@ fn keeper_with_too_many_connections_ends_killed_clients() {
     }
     drop(connections);
     go_back(&sandbox, 1);
+}
+
+/// The process of the service begins with all descriptors of the keeper.
+#[test]
+fn client_with_few_descriptors_starts_a_service_in_a_keeper_with_many() {
+    let sandbox = Sandbox::new();
+    let holder = hold(&sandbox, Some("keeper"));
+    let socket = socket_of_keeper(&sandbox);
+    let connect = |_| UnixStream::connect(&socket).expect("connect");
+    let connections: Vec<UnixStream> = (0..200).map(connect).collect();
+    for _ in 0..10 {
+        let instance = sandbox.instance("db");
+        instance.kill();
+        instance.wait_exit();
+        let mut command = limited(&sandbox, 64);
+        let script = "grep 'open files' /proc/\"$PROCREF_PID\"/limits";
+        let done = finish(command.args(["--", "sh", "-c", script]));
+        assert!(
+            done.code == Some(0) && done.out.contains(" 64 "),
+            "{done:?}"
+        );
+    }
+    drop(connections);
+    let last = sandbox.instance("db");
+    holder.leave();
+    last.wait_exit();
+    sandbox.wait_stopped("db");
 }
 
 /// Returns the process that the state file names as its keeper.

@@ -23,7 +23,10 @@ const FIRST_OTHER: RawFd = STANDARD + 1;
 
 impl Program {
     /// Waits at the gate, and executes the program. Call this in a child that was just forked by `parent`.
-    pub fn run(&self, parent: libc::pid_t) -> ! {
+    ///
+    /// `limit` sets the resource limits of the program. It is called after the program's descriptors were moved to their
+    /// numbers. Before that, the process has all descriptors of its parent, and a lower limit would refuse copies.
+    pub fn run(&self, parent: libc::pid_t, limit: impl FnOnce()) -> ! {
         // EOF on the gate is not sufficient, because a process that was forked during the start may have a
         // copy of the write end. If the starter dies, the supervisor stops this process. If the supervisor
         // dies, the kernel kills this process, or `await_gate` returns.
@@ -36,6 +39,7 @@ impl Program {
         let failure = match self.take_descriptors() {
             Err(failure) => failure,
             Ok([gate, exec_status]) => {
+                limit();
                 crash::point(Point::AtGate);
                 if !await_gate(gate, parent) || !is_opened(gate) {
                     exit_with(0);

@@ -86,7 +86,7 @@ impl<'a> LaunchHandshake for PendingSubreaper<'a> {
         keep_room();
         let parent = rustix::process::getpid().as_raw_nonzero().get();
         let pid = match fork_here() {
-            0 => service.program.run(parent),
+            0 => service.program.run(parent, || {}),
             pid => u32::try_from(pid).unwrap_or(0),
         };
         if pid == 0 {

@@ -195,7 +195,11 @@ pub(super) fn supervisor_arrays(
         }
         Some(Mutation::NoTree) => vec![without(ops, is_on(slot::TREE))],
         // It exits, whether there is another supervisor or not.
-        Some(Mutation::ExitsWithItsService) if label == UNREGISTERS => vec![],
+        Some(Mutation::ExitsWithItsService | Mutation::LeavesWhatWasLeftToIt)
+            if label == UNREGISTERS =>
+        {
+            vec![]
+        }
         Some(Mutation::PublishesSlotBySlot) if label == WRITE => one_by_one(ops),
         Some(Mutation::LockWithoutUndo) => vec![without_undo(ops, slot::LOCK)],
         _ => vec![ops.to_vec()],
@@ -207,14 +211,15 @@ pub(super) fn skips_sleep(mutation: Option<Mutation>, label: &str) -> bool {
     mutation == Some(Mutation::ClearsUpTooEarly) && label == "wait alone"
 }
 
-/// Returns `true` if a supervisor exits after the processes of its service have exited.
-pub(super) fn exits_early(mutation: Option<Mutation>, label: &str) -> bool {
-    mutation == Some(Mutation::ExitsWithItsService) && label == WAIT_RETIRED
-}
-
-/// Returns `true` if a supervisor that is not registered, because its starter is dead, does not clean up.
-pub(super) fn skips_cleanup(mutation: Option<Mutation>, label: &str) -> bool {
-    mutation == Some(Mutation::LeavesWhatWasLeftToIt) && label == WAIT_IDLE
+/// Returns `true` if a supervisor exits when it has retired: after the processes of its service have exited, or without a
+/// service.
+pub(super) fn exits_early(mutation: Option<Mutation>, label: &str, has_launched: bool) -> bool {
+    label == WAIT_RETIRED
+        && match mutation {
+            Some(Mutation::ExitsWithItsService) => has_launched,
+            Some(Mutation::LeavesWhatWasLeftToIt) => !has_launched,
+            _ => false,
+        }
 }
 
 /// Returns the set that the step uses.
@@ -558,7 +563,7 @@ pub(super) fn mutated_platforms() -> Vec<MutatedPlatform> {
         ),
         (
             Mutation::LeavesWhatWasLeftToIt,
-            killed(command()),
+            killed(command().with_budget(|it| it.crashes = 1)),
             &["left in the final state: a set"],
         ),
         (

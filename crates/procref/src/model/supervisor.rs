@@ -106,9 +106,6 @@ impl SetCalls for &SimCalls {
 
     async fn operate(self, ops: &[Op]) -> SetResult<()> {
         let label = mutations::label(ops);
-        if mutations::skips_cleanup(self.process.lock().scenario.mutation, label) {
-            return Err(Refused::NotNow);
-        }
         self.written
             .set(self.written.get() + u8::from(label == mutations::WRITE));
         step(self.arrays(label, ops, Wait::No).await)
@@ -130,7 +127,7 @@ impl SetCalls for &SimCalls {
         if mutations::skips_sleep(mutation, label) {
             return Ok(());
         }
-        if mutations::exits_early(mutation, label) {
+        if mutations::exits_early(mutation, label, self.child.get().is_some()) {
             return Err(Refused::Gone);
         }
         let [ops] = mutations::supervisor_arrays(mutation, ops, true)

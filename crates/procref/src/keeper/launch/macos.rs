@@ -6,9 +6,8 @@ use std::os::fd::OwnedFd;
 use procref_supervisor::calls::fork_here;
 use procref_supervisor::prepared::Program;
 use procref_supervisor::process::SignalSafeProcess;
-use rustix::process::setrlimit;
 
-use crate::kernel::counted::order::{LaunchOrder, RESOURCES};
+use crate::kernel::counted::order::LaunchOrder;
 use crate::process::Identity;
 
 /// Forks the process of the service, with the resource limits of its starter. Returns its pid, and a negative number on
@@ -17,13 +16,7 @@ pub(super) fn fork(program: &Program, order: &LaunchOrder) -> libc::c_long {
     let parent = rustix::process::getpid().as_raw_nonzero().get();
     match fork_here() {
         // Until it executes the program, the child makes only system calls.
-        0 => {
-            for (resource, limit) in RESOURCES.into_iter().zip(order.limits) {
-                // A limit that this user cannot raise stays as it is.
-                let _ = setrlimit(resource, limit);
-            }
-            program.run(parent)
-        }
+        0 => program.run(parent, || order.set_limits()),
         pid => pid,
     }
 }

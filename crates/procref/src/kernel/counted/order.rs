@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use procref_supervisor::prepared::PID_DIGITS;
 use procref_supervisor::spec::{LaunchSpec, StopSpec};
-use rustix::process::{Resource, Rlimit};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::wire::{Reader, Writer, decode_values, encode_values};
 use crate::kernel::semset::layout::{MAX_VALUE, encode};
@@ -88,6 +88,14 @@ pub(crate) struct LaunchOrder {
 }
 
 impl LaunchOrder {
+    /// Gives this process the limits of the client, because a keeper has those of another client.
+    pub(crate) fn set_limits(&self) {
+        for (resource, limit) in RESOURCES.into_iter().zip(self.limits) {
+            // A limit that this user cannot raise stays as it is.
+            let _ = setrlimit(resource, limit);
+        }
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut values = [0; slot::COUNT as usize];
         // An instance without flags and pid would not be read back.
