@@ -279,6 +279,7 @@ fn client_with_few_descriptors_starts_a_service_in_a_keeper_with_many() {
     holder.leave();
     last.wait_exit();
     sandbox.wait_stopped("db");
+    fs::remove_file(choice(&sandbox)).expect("remove the choice");
 }
 
 /// Returns the process that the state file names as its keeper.
