@@ -126,7 +126,6 @@ pub(super) mod step {
     pub(crate) const LEAVE_LAST: &str = "leave the service as the last client";
     pub(crate) const LEAVE_PINNED: &str = "leave the pinned service";
     pub(crate) const LEAVE_TO_SUPERVISOR: &str = "leave the service to its supervisor";
-    pub(crate) const UNLOCK_TO_SUPERVISOR: &str = "leave the lock to the supervisor";
     pub(crate) const ABANDON: &str = "release the lock and the reference";
 }
 
