@@ -9,6 +9,8 @@ use std::fs;
 use std::io::Read as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use procref_testkit::observe::Identity;
 use support::{
@@ -246,10 +248,21 @@ fn keeper_with_too_many_connections_ends_killed_clients() {
     let instance = sandbox.instance("db");
     let children = instance.children();
     assert_eq!(children.len(), 1);
-    holder.kill();
-    for process in children.into_iter().chain([instance]) {
-        process.wait_exit();
-    }
+    let has_ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // These connections take the descriptors of the killed client.
+        scope.spawn(|| {
+            let mut more = Vec::new();
+            while !has_ended.load(Ordering::Relaxed) && more.len() < 4 * LIMIT {
+                more.extend(UnixStream::connect(&socket));
+            }
+        });
+        holder.kill();
+        for process in children.into_iter().chain([instance]) {
+            process.wait_exit();
+        }
+        has_ended.store(true, Ordering::Relaxed);
+    });
     drop(connections);
     go_back(&sandbox, 1);
 }
