@@ -9,6 +9,7 @@ use std::fs;
 use std::io::Read as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -248,21 +249,24 @@ fn keeper_with_too_many_connections_ends_killed_clients() {
     let instance = sandbox.instance("db");
     let children = instance.children();
     assert_eq!(children.len(), 1);
-    let has_ended = AtomicBool::new(false);
-    thread::scope(|scope| {
-        // These connections take the descriptors of the killed client.
-        scope.spawn(|| {
+    let has_ended = Arc::new(AtomicBool::new(false));
+    // These connections take the descriptors that the killed client frees. The thread is not scoped: if the test failed, it
+    // would wait for a connection forever.
+    let more = {
+        let (socket, has_ended) = (socket.clone(), Arc::clone(&has_ended));
+        thread::spawn(move || {
             let mut more = Vec::new();
             while !has_ended.load(Ordering::Relaxed) && more.len() < 4 * LIMIT {
                 more.extend(UnixStream::connect(&socket));
             }
-        });
-        holder.kill();
-        for process in children.into_iter().chain([instance]) {
-            process.wait_exit();
-        }
-        has_ended.store(true, Ordering::Relaxed);
-    });
+        })
+    };
+    holder.kill();
+    for process in children.into_iter().chain([instance]) {
+        process.wait_exit();
+    }
+    has_ended.store(true, Ordering::Relaxed);
+    more.join().expect("the thread that connects");
     drop(connections);
     go_back(&sandbox, 1);
 }
